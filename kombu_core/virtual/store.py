@@ -42,6 +42,27 @@ class Document(NamedTuple):
     value: bytes
 
 
+class Drop(NamedTuple):
+    """A queue whose messages go with the document that is written in the same step."""
+
+    queue: str
+    #: Refuse the whole write with `NotEmpty` if messages are ready.
+    if_empty: bool = False
+
+
+class NotEmpty(Exception):
+    """A queue that was to be dropped `if_empty` has ready messages; nothing was changed."""
+
+
+class WriteResult(NamedTuple):
+    """What `Store.write` did."""
+
+    #: The new version of each written document, 0 for a deleted one.
+    versions: Mapping[str, int]
+    #: How many ready messages each drop deleted, in the order of the drops.
+    dropped: Sequence[int] = ()
+
+
 class Put(NamedTuple):
     """One message on its way into one queue."""
 
@@ -151,15 +172,20 @@ class Store(Protocol):
         ...
 
     def write(
-        self, changes: Mapping[str, bytes | None], expect: Sequence[tuple[str, int]]
-    ) -> dict[str, int]:
-        """Apply all changes (None deletes) if every expected version still holds.
+        self,
+        changes: Mapping[str, bytes | None],
+        expect: Sequence[tuple[str, int]],
+        drops: Sequence[Drop] = (),
+    ) -> WriteResult:
+        """Apply all changes (None deletes) and drops if every expected version still holds.
 
-        Returns the new versions of the written keys (0 for the deleted). A version is never
-        used twice for one key, not even after a delete.
+        A version is never used twice for one key, not even after a delete. A drop deletes all
+        there is of a queue; claims on it end. Without `atomic_commit` documents come first: a
+        crash leaves messages that nobody can reach, and never a queue that lost its messages.
 
         Raises:
             Conflict: A version moved; nothing was changed.
+            NotEmpty: A queue to drop `if_empty` has ready messages; nothing was changed.
         """
         ...
 
@@ -205,10 +231,6 @@ class Store(Protocol):
 
     def purge(self, queue: str) -> int:
         """Delete all ready messages (not the claimed ones), and tell how many."""
-        ...
-
-    def drop(self, queue: str) -> int:
-        """Delete all there is of a queue, and tell how many were ready. Claims on it end."""
         ...
 
     # -- sessions --------------------------------------------------------------------------
