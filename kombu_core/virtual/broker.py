@@ -1,0 +1,305 @@
+"""The flow of messages through a store: publish, settle, dead-letter; each one atomic commit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+from typing import Final, NamedTuple
+
+from kombu_core.capabilities import Capabilities
+from kombu_core.exceptions import (
+    ContentTooLargeError,
+    KombuError,
+    LeaseLostError,
+    NotFoundError,
+    PreconditionFailedError,
+    PublishRejectedError,
+    UnroutableError,
+)
+from kombu_core.message import Envelope, Malformed
+from kombu_core.transport import Publication
+from kombu_core.virtual.deadletter import Reason, buried, is_cycle
+from kombu_core.virtual.directory import Directory, Route
+from kombu_core.virtual.policy import MAX_PRIORITY, QueuePolicy, policy_of
+from kombu_core.virtual.store import (
+    Batch,
+    Claim,
+    Claimed,
+    CommitResult,
+    Conflict,
+    Limit,
+    Put,
+    Release,
+    Store,
+    Want,
+)
+from kombu_core.virtual.topology import QueueRecord
+
+#: Where undecodable messages go: a queue of the store that applications may declare and read.
+QUARANTINE: Final = "kombu.quarantine"
+
+
+class _Plan(NamedTuple):
+    """What a commit does with the publications that can be routed."""
+
+    puts: list[Put]
+    #: For each put, the position of its publication.
+    positions: list[int]
+    expect: dict[str, int]
+    limits: dict[str, Limit]
+    #: Publications that cannot be stored, and why.
+    failed: dict[int, KombuError]
+
+
+class Broker:
+    """One session's way to publish and settle. Thread-safe; a round trip or two in each method."""
+
+    def __init__(
+        self, store: Store, directory: Directory, capabilities: Capabilities, session: str
+    ) -> None:
+        self.store = store
+        self.directory = directory
+        self.capabilities = capabilities
+        self.session = session
+        #: Queues in which messages may expire that nobody claims; see `expire`.
+        self.expiring: set[str] = set()
+
+    # -- publishing ------------------------------------------------------------------------
+
+    def publish_plain(self, envelope: Envelope, route: Route) -> bool:
+        """Publish one message by a route of plain queues; False if the route is out of date."""
+        puts = [Put(name, envelope) for name in route.names]
+        try:
+            self.store.commit(Batch(puts, (), (), route.expect))
+        except Conflict as conflict:
+            self.directory.forget(conflict.keys)
+            return False
+        return True
+
+    def publish(
+        self,
+        publications: Sequence[Publication],
+        *,
+        acks: Sequence[Claim] = (),
+        releases: Sequence[Release] = (),
+    ) -> dict[int, KombuError]:
+        """Publish all in one commit, together with acks and releases.
+
+        Returns the positions that were not stored and why: no such exchange, a refusing queue,
+        unroutable though mandatory. All others are stored.
+
+        Raises:
+            LeaseLostError: A claim in `acks` or `releases` is not this session's; nothing
+                was stored.
+        """
+        while True:
+            plan = self._plan(publications)
+            batch = Batch(
+                plan.puts, acks, releases, tuple(plan.expect.items()), self.session, plan.limits
+            )
+            try:
+                result = self.store.commit(batch)
+            except Conflict as conflict:
+                self.directory.forget(conflict.keys)
+                continue
+            break
+        if result.lost:
+            raise LeaseLostError(lost_text(result.lost))
+        for position in result.rejected:
+            put = plan.puts[position]
+            plan.failed[plan.positions[position]] = PublishRejectedError(
+                f"Queue {put.queue!r} is full and refused the message"
+            )
+        self._after(plan, result)
+        return plan.failed
+
+    def _plan(self, publications: Sequence[Publication]) -> _Plan:
+        plan = _Plan([], [], {}, {}, {})
+        for position, publication in enumerate(publications):
+            envelope = publication.envelope
+            try:
+                ttl = self._check(publication)
+                route = self.directory.route(
+                    envelope.exchange, envelope.routing_key, envelope.headers
+                )
+            except KombuError as error:
+                plan.failed[position] = error
+                continue
+            plan.expect.update(route.expect)
+            if not route.queues and publication.mandatory:
+                plan.failed[position] = UnroutableError(envelope)
+            for record in route.queues:
+                self._add(plan, position, publication, record, ttl)
+        return plan
+
+    def _add(
+        self, plan: _Plan, position: int, publication: Publication, record: QueueRecord,
+        ttl: float | None,
+    ) -> None:
+        envelope = publication.envelope
+        policy = policy_of(record.arguments)
+        if policy.limit is not None:
+            plan.limits[record.name] = policy.limit
+        priority = 0
+        if policy.max_priority:
+            wanted = envelope.properties.get("priority") or 0
+            priority = min(wanted, policy.max_priority, MAX_PRIORITY)
+        if policy.message_ttl is not None:
+            ttl = policy.message_ttl if ttl is None else min(ttl, policy.message_ttl)
+        if ttl is not None:
+            self.expiring.add(record.name)
+        plan.puts.append(Put(record.name, envelope, priority, publication.delay, ttl))
+        plan.positions.append(position)
+
+    def _check(self, publication: Publication) -> float | None:
+        """Refuse what the transport cannot do; return the message's own time to live."""
+        envelope = publication.envelope
+        largest = self.capabilities.max_message_bytes
+        if largest is not None and len(envelope.body) > largest:
+            raise ContentTooLargeError(
+                f"The body has {len(envelope.body)} bytes; {self.capabilities.name} takes "
+                f"at most {largest}"
+            )
+        if publication.delay:
+            self.capabilities.require("delay")
+            if publication.delay < 0:
+                raise PreconditionFailedError("PRECONDITION_FAILED - a delay cannot be negative")
+        expiration = envelope.properties.get("expiration")
+        if expiration is None:
+            return None
+        self.capabilities.require("message_ttl", "a message was published with an expiration")
+        if not (isinstance(expiration, str) and expiration.isdecimal()):
+            raise PreconditionFailedError(
+                f"PRECONDITION_FAILED - invalid expiration {expiration!r}: "
+                "whole milliseconds as text are wanted"
+            )
+        return int(expiration) / 1000
+
+    def _after(self, plan: _Plan, result: CommitResult) -> None:
+        """Dead-letter what the limits of queues pushed out or refused."""
+        self.dead_letter(result.dropped, "maxlen")
+        for position in result.rejected:
+            put = plan.puts[position]
+            record = self._record(put.queue)
+            policy = policy_of(record.arguments) if record else QueuePolicy()
+            if record and policy.dead_letters_rejected:
+                self.publish(self._burials(record, put.envelope, "maxlen"))
+
+    # -- settling --------------------------------------------------------------------------
+
+    def acknowledge(self, claims: Sequence[Claim]) -> list[Claim]:
+        """Acknowledge all claims that are still this session's; return those that are not."""
+        lost: list[Claim] = []
+        while claims:
+            result = self.store.commit(Batch(acks=claims, session=self.session))
+            if not result.lost:
+                break
+            lost += result.lost
+            gone = set(result.lost)
+            claims = [claim for claim in claims if claim not in gone]
+        return lost
+
+    def release(self, releases: Sequence[Release]) -> list[Claim]:
+        """Give claims back to their places; return those that were not this session's any more."""
+        lost: list[Claim] = []
+        while releases:
+            result = self.store.commit(Batch(releases=releases, session=self.session))
+            if not result.lost:
+                break
+            lost += result.lost
+            gone = set(result.lost)
+            releases = [release for release in releases if release.claim not in gone]
+        return lost
+
+    def dead_letter(self, claimed: Sequence[Claimed], reason: Reason) -> list[Claim]:
+        """Take claimed messages out of their queues, into the dead-letter exchanges if there are.
+
+        Acks and puts are one commit. Returns the claims that were not this session's any more;
+        those messages are their next owner's.
+        """
+        readable = [item for item in claimed if not isinstance(item.content, Malformed)]
+        for item in claimed:
+            if isinstance(item.content, Malformed):
+                self.quarantine(item)
+        if not readable:
+            return []
+        burials = [one for item in readable for one in self.burials(item, reason)]
+        try:
+            self.publish(burials, acks=[item.claim for item in readable])
+        except LeaseLostError:
+            if len(readable) == 1:
+                return [readable[0].claim]
+            return [claim for item in readable for claim in self.dead_letter([item], reason)]
+        return []
+
+    def burials(self, claimed: Claimed, reason: Reason) -> list[Publication]:
+        """Return what goes to the dead-letter exchange of a message's queue."""
+        record = self._record(claimed.claim.queue)
+        if record is None or isinstance(claimed.content, Malformed):
+            return []
+        return self._burials(record, claimed.content, reason)
+
+    def _burials(
+        self, record: QueueRecord, envelope: Envelope, reason: Reason
+    ) -> list[Publication]:
+        policy = policy_of(record.arguments)
+        if policy.dead_letter_exchange is None:
+            return []
+        dead = buried(
+            envelope,
+            queue=record.name,
+            reason=reason,
+            exchange=policy.dead_letter_exchange,
+            routing_key=policy.dead_letter_routing_key,
+            now=time.time(),
+        )
+        try:
+            route = self.directory.route(dead.exchange, dead.routing_key, dead.headers)
+        except NotFoundError:
+            return []  # RabbitMQ: without its exchange a dead letter is dropped.
+        if any(is_cycle(queue.name, dead.headers) for queue in route.queues):
+            return [
+                Publication(dead._replace(exchange="", routing_key=queue.name))
+                for queue in route.queues
+                if not is_cycle(queue.name, dead.headers)
+            ]
+        return [Publication(dead)]
+
+    def quarantine(self, claimed: Claimed) -> None:
+        """Move bytes that are no envelope to the quarantine queue, with the reason in a header."""
+        malformed = claimed.content
+        if not isinstance(malformed, Malformed):
+            raise TypeError("only malformed messages go to quarantine")
+        envelope = Envelope(
+            malformed.raw,
+            {"content_type": "application/octet-stream", "content_encoding": "binary"},
+            {"x-quarantine-queue": claimed.claim.queue, "x-quarantine-reason": malformed.reason},
+            "",
+            QUARANTINE,
+        )
+        batch = Batch([Put(QUARANTINE, envelope)], [claimed.claim], session=self.session)
+        self.store.commit(batch)
+
+    def expire(self, queues: Collection[str], limit: int = 100) -> bool:
+        """Dead-letter what is at the head of `queues` and out of time; True if there may be more."""
+        wants = [Want(queue, limit, expired_only=True) for queue in queues]
+        if not wants:
+            return False
+        claimed = self.store.claim(wants, self.session, limit)
+        self.dead_letter(claimed, "expired")
+        return len(claimed) >= limit
+
+    def _record(self, queue: str) -> QueueRecord | None:
+        try:
+            return self.directory.queue(queue, fresh=False)
+        except NotFoundError:
+            return None
+
+
+def lost_text(claims: Sequence[Claim]) -> str:
+    """Say which claims a session does not have any more."""
+    queues = ", ".join(sorted({claim.queue for claim in claims}))
+    return (
+        f"The claim on {len(claims)} message(s) of {queues} ran out before they were settled; "
+        "they were or will be redelivered"
+    )

@@ -1,0 +1,519 @@
+"""The AMQP channel of a virtual transport: AMQP's methods put together from the parts beside it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from kombu_core.exceptions import (
+    AccessRefusedError,
+    BatchPublishError,
+    ChannelError,
+    KombuError,
+    LeaseLostError,
+    NotFoundError,
+    PreconditionFailedError,
+    UnroutableError,
+)
+from kombu_core.message import Envelope, Malformed, Message
+from kombu_core.transport import Publication, QueueDeclareOk
+from kombu_core.virtual.broker import lost_text
+from kombu_core.virtual.consuming import VirtualConsumer
+from kombu_core.virtual.ledger import Entry, Ledger
+from kombu_core.virtual.policy import check_arguments, policy_of
+from kombu_core.virtual.routing import Destination
+from kombu_core.virtual.store import Claim, Claimed, Release, Want
+from kombu_core.virtual.topology import (
+    ConsumerRecord,
+    ExchangeRecord,
+    QueueRecord,
+    check_access,
+)
+
+if TYPE_CHECKING:
+    from kombu_core.transport import CancelCallback, MessageCallback, ReturnCallback
+    from kombu_core.virtual.transport import Parts, VirtualTransport
+
+Arguments = Mapping[str, Any]
+
+
+class _Transaction:
+    """What waits for `tx.commit`."""
+
+    def __init__(self) -> None:
+        self.publications: list[Publication] = []
+        self.acks: list[Claim] = []
+        self.releases: list[Release] = []
+        self.dead: list[Claimed] = []
+
+
+class VirtualChannel:
+    """See `kombu_core.transport.Channel` for the contract."""
+
+    def __init__(self, transport: VirtualTransport, channel_id: int) -> None:
+        self.channel_id = channel_id
+        self._transport = transport
+        self._ledger = Ledger()
+        self._consumers: dict[str, VirtualConsumer] = {}
+        self._on_return: ReturnCallback | None = None
+        self._is_open = True
+        self._prefetch = 0
+        self._global_prefetch = 0
+        self._tx: _Transaction | None = None
+        #: Set by `flow(False)`: nothing is delivered.
+        self.is_paused = False
+
+    @property
+    def transport(self) -> VirtualTransport:
+        return self._transport
+
+    @property
+    def is_open(self) -> bool:
+        return self._is_open and self._transport.is_connected
+
+    # -- exchanges -------------------------------------------------------------------------
+
+    def exchange_declare(
+        self,
+        exchange: str,
+        type: str = "direct",
+        *,
+        passive: bool = False,
+        durable: bool = False,
+        auto_delete: bool = False,
+        internal: bool = False,
+        arguments: Arguments | None = None,
+    ) -> None:
+        record = ExchangeRecord(
+            exchange, type, durable, auto_delete, internal, dict(arguments or {})
+        )
+        with _Method(self) as parts:
+            if passive:
+                parts.directory.exchange(exchange)
+            else:
+                parts.declarations.declare_exchange(record)
+
+    def exchange_delete(self, exchange: str, *, if_unused: bool = False) -> None:
+        with _Method(self) as parts:
+            parts.declarations.delete_exchange(exchange, if_unused=if_unused)
+
+    def exchange_bind(
+        self,
+        destination: str,
+        source: str,
+        routing_key: str = "",
+        arguments: Arguments | None = None,
+    ) -> None:
+        with _Method(self) as parts:
+            target = Destination("exchange", destination)
+            parts.declarations.bind(source, target, routing_key, arguments)
+
+    def exchange_unbind(
+        self,
+        destination: str,
+        source: str,
+        routing_key: str = "",
+        arguments: Arguments | None = None,
+    ) -> None:
+        with _Method(self) as parts:
+            target = Destination("exchange", destination)
+            parts.declarations.unbind(source, target, routing_key, arguments)
+
+    # -- queues ----------------------------------------------------------------------------
+
+    def queue_declare(
+        self,
+        queue: str = "",
+        *,
+        passive: bool = False,
+        durable: bool = False,
+        exclusive: bool = False,
+        auto_delete: bool = False,
+        arguments: Arguments | None = None,
+    ) -> QueueDeclareOk:
+        with _Method(self) as parts:
+            if passive:
+                record = parts.directory.queue(queue)
+                check_access(record, parts.session)
+            else:
+                wanted = dict(arguments or {})
+                check_arguments(queue, wanted, self._transport.capabilities)
+                if exclusive:
+                    self._transport.begin_session()
+                owner = parts.session if exclusive else ""
+                record = QueueRecord(queue, durable, auto_delete, owner, wanted)
+                queue = parts.declarations.declare_queue(record)
+            if policy_of(record.arguments).message_ttl is not None:
+                self._transport.watch_expiry(queue)
+            return QueueDeclareOk(
+                queue,
+                parts.broker.store.count(queue).ready,
+                len(parts.declarations.consumers(queue)),
+            )
+
+    def queue_bind(
+        self,
+        queue: str,
+        exchange: str,
+        routing_key: str = "",
+        arguments: Arguments | None = None,
+    ) -> None:
+        with _Method(self) as parts:
+            target = Destination("queue", queue)
+            parts.declarations.bind(exchange, target, routing_key, arguments)
+
+    def queue_unbind(
+        self,
+        queue: str,
+        exchange: str,
+        routing_key: str = "",
+        arguments: Arguments | None = None,
+    ) -> None:
+        with _Method(self) as parts:
+            target = Destination("queue", queue)
+            parts.declarations.unbind(exchange, target, routing_key, arguments)
+
+    def queue_purge(self, queue: str) -> int:
+        with _Method(self) as parts:
+            check_access(parts.directory.queue(queue), parts.session)
+            return parts.broker.store.purge(queue)
+
+    def queue_delete(self, queue: str, *, if_unused: bool = False, if_empty: bool = False) -> int:
+        with _Method(self) as parts:
+            try:
+                check_access(parts.directory.queue(queue), parts.session)
+            except NotFoundError:
+                return 0
+            return parts.declarations.delete_queue(queue, if_unused=if_unused, if_empty=if_empty)
+
+    # -- publishing ------------------------------------------------------------------------
+
+    def basic_publish(
+        self,
+        envelope: Envelope,
+        *,
+        mandatory: bool = False,
+        delay: float = 0.0,
+        timeout: float | None = None,
+    ) -> None:
+        if self._tx is None and not delay and self._is_open:
+            # The path of nearly every message: known queues that ask for nothing special.
+            parts = self._transport.parts
+            route = parts.directory.cached(envelope.exchange, envelope.routing_key)
+            if (
+                route is not None
+                and route.is_plain
+                and "expiration" not in envelope.properties
+                and len(envelope.body) <= parts.largest_body
+                and parts.broker.publish_plain(envelope, route)
+            ):
+                return
+        with _Method(self) as parts:
+            if self._tx is not None:
+                parts.directory.route(envelope.exchange, envelope.routing_key, envelope.headers)
+                self._tx.publications.append(Publication(envelope, mandatory, delay))
+                return
+            failed = parts.broker.publish([Publication(envelope, mandatory, delay)])
+            if failed:
+                self._not_stored(failed[0])
+
+    def basic_publish_batch(
+        self, publications: Sequence[Publication], *, timeout: float | None = None
+    ) -> None:
+        with _Method(self) as parts:
+            if self._tx is not None:
+                for publication in publications:
+                    self.basic_publish(publication.envelope, mandatory=publication.mandatory,
+                                       delay=publication.delay)
+                return
+            failed: dict[int, Exception] = {}
+            for position, error in parts.broker.publish(publications).items():
+                try:
+                    self._not_stored(error)
+                except KombuError as exc:
+                    failed[position] = exc
+        if failed:
+            raise BatchPublishError(failed, len(publications))
+
+    def set_return_callback(self, callback: ReturnCallback | None) -> None:
+        self._on_return = callback
+
+    def _not_stored(self, error: KombuError) -> None:
+        """Hand a returned message to its callback, or raise what happened."""
+        if isinstance(error, UnroutableError) and self._on_return is not None:
+            self._on_return(error.envelope, error.code, error.text)
+        else:
+            raise error
+
+    # -- consuming -------------------------------------------------------------------------
+
+    def basic_get(self, queue: str, *, no_ack: bool = False) -> Message | None:
+        with _Method(self) as parts:
+            check_access(parts.directory.queue(queue, fresh=False), parts.session)
+            self._transport.begin_session()
+            self._transport.flush()
+            while True:
+                claimed = parts.broker.store.claim([Want(queue, 1)], parts.session, 1)
+                if not claimed:
+                    parts.directory.queue(queue)  # 404 if it was deleted meanwhile
+                    return None
+                (item,) = claimed
+                if item.is_expired:
+                    parts.broker.dead_letter([item], "expired")
+                elif isinstance(item.content, Malformed):
+                    parts.broker.quarantine(item)
+                else:
+                    return self._message(item, item.content, None, no_ack=no_ack)
+
+    def basic_consume(
+        self,
+        queue: str,
+        callback: MessageCallback,
+        *,
+        consumer_tag: str = "",
+        no_ack: bool = False,
+        exclusive: bool = False,
+        arguments: Arguments | None = None,
+        on_cancel: CancelCallback | None = None,
+    ) -> str:
+        with _Method(self) as parts:
+            capabilities = self._transport.capabilities
+            if exclusive:
+                capabilities.require("exclusive_consumers")
+            for name in arguments or {}:
+                if name == "x-priority":
+                    capabilities.require("consumer_priorities")
+            tag = consumer_tag or f"amq.ctag-{secrets.token_urlsafe(16)}"
+            if tag in self._consumers:
+                raise PreconditionFailedError(
+                    f"NOT_ALLOWED - attempt to reuse consumer tag '{tag}'", 530
+                )
+            self._transport.begin_session()
+            record = ConsumerRecord(parts.session, self.channel_id, tag, exclusive)
+            try:
+                parts.declarations.add_consumer(queue, record)
+            except AccessRefusedError:
+                self._transport.reap()  # Whoever had it may be dead.
+                parts.declarations.add_consumer(queue, record)
+            policy = policy_of(parts.directory.queue(queue, fresh=False).arguments)
+            consumer = VirtualConsumer(
+                self,
+                tag,
+                queue,
+                callback,
+                no_ack=no_ack,
+                prefetch=self._prefetch,
+                on_cancel=on_cancel,
+                is_active=not policy.single_active_consumer,
+            )
+            self._consumers[tag] = consumer
+            parts.dispatcher.add(consumer)
+            return tag
+
+    def basic_cancel(self, consumer_tag: str) -> None:
+        with _Method(self) as parts:
+            consumer = self._consumers.pop(consumer_tag, None)
+            if consumer is not None:
+                parts.dispatcher.remove([consumer])
+                parts.declarations.remove_consumers(
+                    consumer.queue, parts.session, (self.channel_id, consumer_tag)
+                )
+
+    def basic_qos(
+        self, prefetch_size: int = 0, prefetch_count: int = 0, apply_global: bool = False
+    ) -> None:
+        with _Method(self):
+            if prefetch_size:
+                raise ChannelError("NOT_IMPLEMENTED - prefetch_size!=0", 540)
+            if apply_global:
+                self._global_prefetch = prefetch_count
+            else:
+                self._prefetch = prefetch_count
+
+    def basic_recover(self, requeue: bool = True) -> None:
+        with _Method(self) as parts:
+            if not requeue:
+                raise ChannelError("NOT_IMPLEMENTED - requeue=false", 540)
+            entries = self._ledger.take_all()
+            self._report(parts.broker.release([Release(e.claimed.claim) for e in entries]))
+
+    def flow(self, active: bool) -> None:
+        with _Method(self):
+            self.is_paused = not active
+
+    def window(self) -> int:
+        """How many more deliveries `basic.qos` with `apply_global` allows to the whole channel."""
+        if not self._global_prefetch:
+            return 1 << 30
+        buffered = sum(consumer.buffered for consumer in self._consumers.values())
+        return self._global_prefetch - len(self._ledger) - buffered
+
+    def deliver(self, consumer: VirtualConsumer, claimed: Claimed) -> None:
+        """Give a claimed message to its consumer's callback, whose exceptions come out."""
+        content = claimed.content
+        if isinstance(content, Malformed):
+            raise TypeError("only readable messages are delivered")
+        consumer.callback(
+            self._message(claimed, content, consumer, no_ack=consumer.no_ack, tag=consumer.tag)
+        )
+
+    def consumer_gone(self, consumer: VirtualConsumer) -> None:
+        """Tell the application that the broker cancelled its consumer."""
+        if self._consumers.pop(consumer.tag, None) is not None and consumer.on_cancel is not None:
+            consumer.on_cancel(consumer.tag)
+
+    def _message(
+        self,
+        claimed: Claimed,
+        content: Envelope,
+        consumer: VirtualConsumer | None,
+        *,
+        no_ack: bool,
+        tag: str = "",
+    ) -> Message:
+        if no_ack:
+            delivery_tag = self._ledger.tag()
+            self._transport.acknowledge(claimed.claim)
+        else:
+            delivery_tag = self._ledger.add(claimed, consumer)
+        return Message(
+            self,
+            content,
+            delivery_tag,
+            redelivered=claimed.deliveries > 0,
+            consumer_tag=tag,
+            is_settled=no_ack,
+        )
+
+    # -- settling --------------------------------------------------------------------------
+
+    def basic_ack(self, delivery_tag: int, multiple: bool = False) -> None:
+        if self._tx is None and not multiple and self._is_open:
+            # The path of nearly every message.
+            entry = self._ledger.pop(delivery_tag)
+            if entry is not None:
+                self._transport.acknowledge(entry.claimed.claim)
+                return
+        with _Method(self):
+            claims = [entry.claimed.claim for entry in self._ledger.take(delivery_tag, multiple)]
+            if self._tx is not None:
+                self._tx.acks += claims
+                return
+            for claim in claims:
+                self._transport.acknowledge(claim)
+
+    def basic_nack(self, delivery_tag: int, multiple: bool = False, requeue: bool = True) -> None:
+        with _Method(self) as parts:
+            entries = self._ledger.take(delivery_tag, multiple)
+            if requeue:
+                releases = [Release(entry.claimed.claim) for entry in entries]
+                if self._tx is not None:
+                    self._tx.releases += releases
+                    return
+                self._transport.flush()
+                self._report(parts.broker.release(releases))
+                return
+            dead = [entry.claimed for entry in entries]
+            if self._tx is not None:
+                self._tx.dead += dead
+                return
+            self._transport.flush()
+            self._report(parts.broker.dead_letter(dead, "rejected"))
+
+    def basic_reject(self, delivery_tag: int, requeue: bool = True) -> None:
+        self.basic_nack(delivery_tag, False, requeue)
+
+    @staticmethod
+    def _report(lost: Sequence[Claim]) -> None:
+        if lost:
+            raise LeaseLostError(lost_text(lost))
+
+    # -- transactions and the channel itself -----------------------------------------------
+
+    def confirm_select(self) -> None:
+        with _Method(self):
+            if self._tx is not None:
+                raise PreconditionFailedError("PRECONDITION_FAILED - cannot switch from tx to "
+                                              "confirm mode")
+
+    def tx_select(self) -> None:
+        with _Method(self):
+            self._transport.capabilities.require("transactions")
+            if self._tx is None:
+                self._tx = _Transaction()
+
+    def tx_commit(self) -> None:
+        with _Method(self) as parts:
+            tx = self._transaction()
+            self._tx = _Transaction()
+            burials = [one for item in tx.dead for one in parts.broker.burials(item, "rejected")]
+            failed = parts.broker.publish(
+                [*tx.publications, *burials],
+                acks=[*tx.acks, *(item.claim for item in tx.dead)],
+                releases=tx.releases,
+            )
+            for position, error in failed.items():
+                if position < len(tx.publications):
+                    self._not_stored(error)
+
+    def tx_rollback(self) -> None:
+        with _Method(self):
+            self._transaction()
+            self._tx = _Transaction()
+
+    def _transaction(self) -> _Transaction:
+        if self._tx is None:
+            raise PreconditionFailedError("PRECONDITION_FAILED - channel is not transactional")
+        return self._tx
+
+    def close(self) -> None:
+        if not self._is_open:
+            return
+        self._is_open = False
+        self._transport.forget_channel(self)
+        if self._transport.is_connected:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        """End the subscriptions and requeue what is unacknowledged."""
+        parts = self._transport.parts
+        consumers = list(self._consumers.values())
+        self._consumers.clear()
+        parts.dispatcher.remove(consumers)
+        self._transport.flush()
+        parts.broker.release([Release(entry.claimed.claim) for entry in self._ledger.take_all()])
+        for consumer in consumers:
+            parts.declarations.remove_consumers(
+                consumer.queue, parts.session, (self.channel_id, consumer.tag)
+            )
+
+    def check_open(self) -> None:
+        """Raise ChannelError 504 if the channel was closed."""
+        if not self._is_open:
+            raise ChannelError("CHANNEL_ERROR - the channel is closed", 504)
+
+    def reset(self) -> None:
+        """Forget deliveries and subscriptions: they are another process's, or lost."""
+        self._ledger = Ledger()
+        self._consumers.clear()
+        self._tx = None if self._tx is None else _Transaction()
+
+
+class _Method:
+    """One AMQP method: needs an open channel, and closes it if the broker refuses (section 1.2)."""
+
+    __slots__ = ("_channel",)
+
+    def __init__(self, channel: VirtualChannel) -> None:
+        self._channel = channel
+
+    def __enter__(self) -> Parts:
+        self._channel.check_open()
+        return self._channel.transport.parts
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
+    ) -> None:
+        if isinstance(error, ChannelError):
+            self._channel.close()

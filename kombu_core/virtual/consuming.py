@@ -1,0 +1,224 @@
+"""From leased queues to consumers: who may have how many, in which order, and idle waiting."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterable
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from kombu_core.exceptions import NotFoundError
+from kombu_core.message import Malformed
+from kombu_core.virtual.store import Claimed, Release, Want
+
+if TYPE_CHECKING:
+    from kombu_core.transport import CancelCallback, MessageCallback
+    from kombu_core.virtual.broker import Broker
+    from kombu_core.virtual.channel import VirtualChannel
+    from kombu_core.virtual.declarations import Declarations
+
+#: Messages claimed at once for a consumer without a prefetch limit, and at most in one claim.
+CLAIM_LIMIT: Final = 256
+#: Longest single wait in seconds: after it the queue is looked at, even if nothing woke us.
+WAIT_SLICE: Final = 1.0
+
+
+class VirtualConsumer:
+    """One subscription of a channel."""
+
+    __slots__ = (
+        "buffered",
+        "callback",
+        "channel",
+        "is_active",
+        "no_ack",
+        "on_cancel",
+        "prefetch",
+        "queue",
+        "tag",
+        "unacked",
+    )
+
+    def __init__(
+        self,
+        channel: VirtualChannel,
+        tag: str,
+        queue: str,
+        callback: MessageCallback,
+        *,
+        no_ack: bool,
+        prefetch: int,
+        on_cancel: CancelCallback | None,
+        is_active: bool,
+    ) -> None:
+        self.channel = channel
+        self.tag = tag
+        self.queue = queue
+        self.callback = callback
+        self.no_ack = no_ack
+        self.prefetch = prefetch
+        self.on_cancel = on_cancel
+        #: False while another one is the single active consumer of the queue.
+        self.is_active = is_active
+        #: Delivered and not settled.
+        self.unacked = 0
+        #: Claimed and not delivered.
+        self.buffered = 0
+
+    def capacity(self) -> int:
+        """How many more messages may be claimed for it now."""
+        if self.channel.is_paused:
+            return 0
+        room = CLAIM_LIMIT - self.buffered
+        if self.prefetch and not self.no_ack:
+            room = self.prefetch - self.unacked - self.buffered
+        return max(0, min(room, self.channel.window()))
+
+
+class Dispatcher:
+    """The claimed messages of one connection on their way to its consumers.
+
+    `fill`, `take` and `wait` belong to the thread that drains; adding and removing consumers is
+    allowed from any.
+    """
+
+    def __init__(self, broker: Broker, declarations: Declarations) -> None:
+        self._broker = broker
+        self._declarations = declarations
+        self._lock = threading.RLock()
+        self._consumers: dict[str, list[VirtualConsumer]] = {}
+        self._buffer: deque[tuple[VirtualConsumer, Claimed]] = deque()
+        self._turn = 0
+        self._checked_at = 0.0
+
+    @property
+    def has_consumers(self) -> bool:
+        """Whether anything may be delivered at all."""
+        return bool(self._consumers)
+
+    def add(self, consumer: VirtualConsumer) -> None:
+        """Let a consumer take part from now on."""
+        with self._lock:
+            self._consumers.setdefault(consumer.queue, []).append(consumer)
+
+    def remove(self, gone: Iterable[VirtualConsumer]) -> None:
+        """Take consumers out; what was claimed for them and not delivered goes back."""
+        with self._lock:
+            leaving = set(gone)
+            releases = [
+                Release(claimed.claim, is_delivered=False)
+                for consumer, claimed in self._buffer
+                if consumer in leaving
+            ]
+            self._buffer = deque(item for item in self._buffer if item[0] not in leaving)
+            for consumer in leaving:
+                consumer.buffered = 0
+                there = self._consumers.get(consumer.queue, [])
+                if consumer in there:
+                    there.remove(consumer)
+                if not there:
+                    self._consumers.pop(consumer.queue, None)
+        self._broker.release(releases)
+
+    def take(self) -> tuple[VirtualConsumer, Claimed] | None:
+        """Return the next delivery, or None if nothing is claimed."""
+        with self._lock:
+            for _ in range(len(self._buffer)):
+                consumer, claimed = self._buffer.popleft()
+                if consumer.channel.is_paused:
+                    self._buffer.append((consumer, claimed))
+                    continue
+                consumer.buffered -= 1
+                return consumer, claimed
+            return None
+
+    def fill(self) -> bool:
+        """Claim what consumers have room for; True if something can be delivered."""
+        wants, room = self._wants()
+        if not wants:
+            return False
+        claimed = self._broker.store.claim(wants, self._broker.session, CLAIM_LIMIT)
+        good = []
+        for item in claimed:
+            if item.is_expired:
+                self._broker.dead_letter([item], "expired")
+            elif isinstance(item.content, Malformed):
+                self._broker.quarantine(item)
+            else:
+                good.append(item)
+        self._distribute(good, room)
+        return bool(good)
+
+    def wait(self, timeout: float) -> None:
+        """Block until something may have come for a consumer with room, or for a slice of time."""
+        with self._lock:
+            queues = [want.queue for want in self._wants()[0]]
+        self._broker.store.wait(queues, min(timeout, WAIT_SLICE))
+
+    def cancelled(self) -> list[VirtualConsumer]:
+        """Return (and remove) the consumers whose queues are gone; looks once a slice of time."""
+        if monotonic() - self._checked_at < WAIT_SLICE / 4:
+            return []
+        with self._lock:
+            self._checked_at = monotonic()
+            gone = []
+            for queue, consumers in self._consumers.items():
+                try:
+                    self._broker.directory.queue(queue)
+                except NotFoundError:
+                    gone += consumers
+            if gone:
+                self.remove(gone)
+        return gone
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _wants(self) -> tuple[list[Want], dict[str, list[VirtualConsumer]]]:
+        """What to ask the store for, each time beginning with the next queue."""
+        with self._lock:
+            room: dict[str, list[VirtualConsumer]] = {}
+            sums: dict[str, int] = {}
+            for queue, consumers in self._consumers.items():
+                for consumer in consumers:
+                    capacity = consumer.capacity()
+                    if capacity and (consumer.is_active or self._activate(consumer)):
+                        room.setdefault(queue, []).append(consumer)
+                        sums[queue] = sums.get(queue, 0) + capacity
+            if not room:
+                return [], room
+            share = -(-CLAIM_LIMIT // len(room))
+            wants = [Want(queue, min(total, share)) for queue, total in sums.items()]
+            self._turn = (self._turn + 1) % len(wants)
+            return wants[self._turn :] + wants[: self._turn], room
+
+    def _activate(self, consumer: VirtualConsumer) -> bool:
+        """Make it the single active consumer if it is the first one in line.
+
+        Whoever is first stays so until it leaves, hence one look is enough.
+        """
+        first = self._declarations.consumers(consumer.queue)[:1]
+        mine = (self._broker.session, consumer.channel.channel_id, consumer.tag)
+        consumer.is_active = [(one.session, one.channel, one.tag) for one in first] == [mine]
+        return consumer.is_active
+
+    def _distribute(self, claimed: list[Claimed], room: dict[str, list[VirtualConsumer]]) -> None:
+        """Give messages to the consumers of their queue in turn, as far as each has room."""
+        surplus = []
+        with self._lock:
+            for item in claimed:
+                consumers = room[item.claim.queue]
+                while consumers and (
+                    not consumers[0].capacity()
+                    or consumers[0] not in self._consumers.get(item.claim.queue, ())
+                ):
+                    consumers.pop(0)
+                if not consumers:
+                    surplus.append(Release(item.claim, is_delivered=False))
+                    continue
+                consumer = consumers.pop(0)
+                consumers.append(consumer)
+                consumer.buffered += 1
+                self._buffer.append((consumer, item))
+        self._broker.release(surplus)
+

@@ -1,0 +1,377 @@
+"""A transport made from a store: one session, its channels, its keeper, and the drain loop.
+
+A plugin subclasses `VirtualTransport` and says how to open its store; that is all.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import threading
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
+from time import monotonic
+from typing import ClassVar, Final
+
+from kombu_core.capabilities import Capabilities, StoreCapabilities
+from kombu_core.exceptions import (
+    ConnectionLostError,
+    KombuError,
+    LeaseLostError,
+    OperationTimeoutError,
+    SessionLostError,
+)
+from kombu_core.transport import TransportParameters
+from kombu_core.virtual.broker import Broker, lost_text
+from kombu_core.virtual.channel import VirtualChannel
+from kombu_core.virtual.consuming import Dispatcher
+from kombu_core.virtual.declarations import Declarations
+from kombu_core.virtual.directory import Directory
+from kombu_core.virtual.keeper import Keeper
+from kombu_core.virtual.routing import EXCHANGE_TYPES, BindingTable
+from kombu_core.virtual.store import Claim, Store
+from kombu_core.virtual.topology import mark_of, session_prefix
+
+logger = logging.getLogger(__name__)
+
+#: Seconds that a connection keeps its claims after it was last heard of.
+DEFAULT_LEASE: Final = 30.0
+#: Acks that wait to be sent together, at most, and for how many seconds.
+ACK_BATCH: Final = 64
+ACK_DELAY: Final = 0.005
+#: Seconds between two looks for messages that expired where nobody consumes.
+EXPIRY_INTERVAL: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What works together while a transport is connected."""
+
+    session: str
+    directory: Directory
+    declarations: Declarations
+    broker: Broker
+    dispatcher: Dispatcher
+    largest_body: float
+
+
+class VirtualTransport:
+    """See `kombu_core.transport.Transport` for the contract."""
+
+    driver_type: ClassVar[str] = "virtual"
+    driver_name: ClassVar[str] = "virtual"
+
+    def __init__(
+        self,
+        parameters: TransportParameters,
+        *,
+        lease: float = DEFAULT_LEASE,
+        exchange_types: Mapping[str, type[BindingTable]] = EXCHANGE_TYPES,
+    ) -> None:
+        self.parameters = parameters
+        self._lease = lease
+        self._exchange_types = exchange_types
+        self._reset()
+        _alive.add(self)
+
+    def _reset(self) -> None:
+        """Make the state of a transport that was never connected."""
+        self._parts: Parts | None = None
+        self._channels: dict[int, VirtualChannel] = {}
+        self._last_channel_id = 0
+        self._keeper: Keeper | None = None
+        self._forked_channels: dict[int, VirtualChannel] | None = None
+        self._lock = threading.RLock()
+        self._draining = threading.RLock()
+        self._flushing = threading.Lock()
+        self._pending: list[Claim] = []
+        self._lost: list[Claim] = []
+        self._has_session = False
+        #: Until when (monotonic seconds) the lease holds for sure, by this machine's clock.
+        self._leased_until = 0.0
+        self._renew_at = 0.0
+        self._expire_at = 0.0
+
+    def open_store(self) -> Store:
+        """Connect to the broker and return the store; a subclass defines it.
+
+        Raises:
+            ConnectError: It cannot be reached.
+            AuthenticationError: It refused the credentials.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has to define open_store()")
+
+    def make_capabilities(self, store: StoreCapabilities) -> Capabilities:
+        """Derive what the transport can do from what its store can."""
+        return Capabilities(
+            name=store.name,
+            exchange_types=frozenset(self._exchange_types),
+            shared=store.shared,
+            persistent=store.persistent,
+            atomic_commit=store.atomic_commit,
+            max_message_bytes=store.max_message_bytes,
+            exclusive_consumers=True,
+            transactions=True,
+            priorities=store.priorities,
+            message_ttl=store.message_ttl,
+            dead_letters=True,
+            max_length=store.max_length,
+            single_active_consumer=True,
+            delay=store.delay,
+        )
+
+    # -- the connection --------------------------------------------------------------------
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do; connects if it must, because the broker may decide."""
+        if self._parts is None:
+            self.connect()
+        return self.parts.broker.capabilities
+
+    @property
+    def is_connected(self) -> bool:
+        return self._parts is not None or self._forked_channels is not None
+
+    @property
+    def parts(self) -> Parts:
+        """The working parts.
+
+        Raises:
+            ConnectionLostError: The transport is not connected (any more).
+        """
+        parts = self._parts
+        if parts is None:
+            if self._forked_channels is None:
+                raise ConnectionLostError("The connection is closed")
+            return self._reopen_after_fork()
+        return parts
+
+    def connect(self) -> None:
+        with self._lock:
+            if self._parts is not None:
+                return
+            store = self.open_store()
+            session = f"{os.getpid()}-{secrets.token_hex(8)}"
+            capabilities = self.make_capabilities(store.capabilities)
+            directory = Directory(store, self._exchange_types, capabilities.name)
+            declarations = Declarations(store, directory, session)
+            broker = Broker(store, directory, capabilities, session)
+            largest = capabilities.max_message_bytes
+            self._parts = Parts(
+                session,
+                directory,
+                declarations,
+                broker,
+                Dispatcher(broker, declarations),
+                float("inf") if largest is None else largest,
+            )
+
+    def channel(self) -> VirtualChannel:
+        with self._lock:
+            _ = self.parts
+            self._last_channel_id += 1
+            channel = VirtualChannel(self, self._last_channel_id)
+            self._channels[channel.channel_id] = channel
+            return channel
+
+    def forget_channel(self, channel: VirtualChannel) -> None:
+        """A channel was closed."""
+        self._channels.pop(channel.channel_id, None)
+
+    def close(self) -> None:
+        parts = self._parts
+        if parts is None:
+            self._forked_channels = None
+            return
+        try:
+            for channel in list(self._channels.values()):
+                channel.close()
+            self.flush()
+            if self._has_session:
+                self._clean(parts, parts.session)
+        except KombuError as error:
+            logger.debug("Closing without a broker: %s", error)
+        finally:
+            self._parts = None
+            keeper, self._keeper = self._keeper, None
+            if keeper is not None:
+                keeper.stop()
+            parts.broker.store.close()
+
+    def heartbeat_check(self) -> None:
+        """Raise SessionLostError if the lease is known to have run out."""
+        _ = self.parts
+        if self._has_session and monotonic() > self._leased_until:
+            self.upkeep(monotonic())
+
+    # -- draining --------------------------------------------------------------------------
+
+    def drain_events(self, timeout: float | None = None) -> None:
+        deadline = None if timeout is None else monotonic() + timeout
+        with self._draining:
+            dispatcher = self.parts.dispatcher
+            while True:
+                delivery = dispatcher.take()
+                if delivery is not None:
+                    consumer, claimed = delivery
+                    consumer.channel.deliver(consumer, claimed)
+                    return
+                self.flush()
+                self._raise_lost()
+                if dispatcher.fill():
+                    continue
+                gone = dispatcher.cancelled()
+                if gone:
+                    for consumer in gone:
+                        consumer.channel.consumer_gone(consumer)
+                    return
+                left = 1.0 if deadline is None else deadline - monotonic()
+                if left <= 0:
+                    raise OperationTimeoutError("Nothing came within the timeout")
+                dispatcher.wait(left)
+
+    # -- settling --------------------------------------------------------------------------
+
+    def acknowledge(self, claim: Claim) -> None:
+        """Acknowledge soon, together with others; at once if the lease is in doubt.
+
+        Raises:
+            LeaseLostError: The claim is known to be somebody else's.
+        """
+        pending = self._pending
+        pending.append(claim)
+        count = len(pending)
+        if count >= ACK_BATCH or monotonic() > self._leased_until:
+            self.flush()
+            self._raise_lost()
+        elif count == 1 and self._keeper is not None:
+            self._keeper.hurry(monotonic() + ACK_DELAY)
+
+    def flush(self) -> None:
+        """Send the acks that wait. Claims that turn out lost are reported by the next drain."""
+        if not self._pending:
+            return
+        with self._flushing:
+            claims, self._pending = self._pending, []
+            if claims:
+                try:
+                    self._lost += self.parts.broker.acknowledge(claims)
+                except KombuError:
+                    self._pending = claims + self._pending
+                    raise
+
+    def _raise_lost(self) -> None:
+        if self._lost:
+            lost, self._lost = self._lost, []
+            raise LeaseLostError(lost_text(lost))
+
+    # -- the session -----------------------------------------------------------------------
+
+    def begin_session(self) -> None:
+        """Make sure that there is a session with a keeper, because something will be owned."""
+        if self._has_session:
+            return
+        with self._lock:
+            if self._has_session:
+                return
+            parts = self.parts
+            now = monotonic()
+            parts.broker.store.begin(parts.session, self._lease)
+            self._leased_until = now + self._lease
+            self._renew_at = now + self._lease / 3
+            self._has_session = True
+            self._keeper = Keeper(self, name=f"kombu-keeper-{parts.session}")
+
+    def watch_expiry(self, queue: str) -> None:
+        """See to it that messages which expire in `queue` leave it, though nobody consumes."""
+        self.begin_session()
+        self.parts.broker.expiring.add(queue)
+        if self._keeper is not None:
+            self._keeper.hurry(monotonic() + EXPIRY_INTERVAL)
+
+    def upkeep(self, now: float) -> float:
+        """Called by the keeper: flush, renew, reap, expire; returns when to come again."""
+        parts = self._parts
+        if parts is None:
+            return now + 1.0
+        self.flush()
+        if now >= self._renew_at:
+            if not parts.broker.store.renew(parts.session, self._lease):
+                self._session_lost()
+            self._leased_until = now + self._lease
+            self._renew_at = now + self._lease / 3
+            self.reap()
+        due = self._renew_at
+        if parts.broker.expiring:
+            if now >= self._expire_at:
+                while parts.broker.expire(tuple(parts.broker.expiring)):
+                    pass
+                self._expire_at = now + EXPIRY_INTERVAL
+            due = min(due, self._expire_at)
+        return due
+
+    def _session_lost(self) -> None:
+        """Others have our claims by now: nothing of this connection is worth keeping."""
+        parts, self._parts = self._parts, None
+        self._leased_until = 0.0
+        if parts is not None:
+            parts.broker.store.close()
+        raise SessionLostError("The lease of this connection ran out")
+
+    def reap(self) -> None:
+        """Give back the messages of dead sessions, and delete what they owned."""
+        parts = self.parts
+        for session in parts.broker.store.reap():
+            self._clean(parts, session)
+
+    @staticmethod
+    def _clean(parts: Parts, session: str) -> None:
+        """Delete the exclusive queues and consumers of a session, then the session."""
+        store, declarations = parts.broker.store, parts.declarations
+        prefix = session_prefix(session)
+        for mark in store.scan(prefix):
+            kind, queue = mark_of(mark.removeprefix(prefix))
+            if kind == "queue":
+                declarations.delete_queue(queue)
+                store.write({mark: None}, ())
+            else:
+                declarations.remove_consumers(queue, session)
+        store.end(session)
+
+    # -- fork ------------------------------------------------------------------------------
+
+    def forked(self) -> None:
+        """In a forked child: leave the parent's connection alone; open an own one when needed.
+
+        Channels stay usable; the parent's deliveries and subscriptions are the parent's.
+        """
+        if self._parts is None:
+            return
+        channels, last = self._channels, self._last_channel_id
+        self._inherited = self._parts  # Kept from being collected: its socket is the parent's.
+        self._reset()
+        self._last_channel_id = last
+        self._forked_channels = channels
+
+    def _reopen_after_fork(self) -> Parts:
+        channels, self._forked_channels = self._forked_channels, None
+        for channel in (channels or {}).values():
+            channel.reset()
+        self._channels = channels or {}
+        self.connect()
+        return self.parts
+
+
+#: All transports of the process, to tell them in a forked child that they were forked.
+_alive: Final[weakref.WeakSet[VirtualTransport]] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for transport in list(_alive):
+        transport.forked()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
