@@ -141,8 +141,8 @@ def test_one_way_can_be_paused(echo: Echo, proxy: TcpProxy) -> None:
 def test_a_broker_that_is_away_resets() -> None:
     with (
         TcpProxy(free_port()) as nowhere,
-        dial(nowhere) as connection,
         pytest.raises(ConnectionResetError),
+        dial(nowhere) as connection,
     ):
         connection.recv(1)
 

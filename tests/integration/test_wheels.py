@@ -53,7 +53,14 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with an sdist of every project, and the wheel made from that sdist."""
     directory = tmp_path_factory.mktemp("dist")
     for project in PROJECTS:
-        build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", directory]
+        build: list[str | Path] = [
+            sys.executable,
+            "-m",
+            "build",
+            "--no-isolation",
+            "--outdir",
+            directory,
+        ]
         run(*build, project, cwd=directory)
     return directory
 
@@ -68,7 +75,7 @@ def python(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv.create(directory, with_pip=False, symlinks=True)
     interpreter = directory / "bin" / "python"
     wheels = sorted(built.glob("*.whl"))
-    pip = [sys.executable, "-m", "pip", "--python", interpreter]
+    pip: list[str | Path] = [sys.executable, "-m", "pip", "--python", interpreter]
     run(*pip, "install", "--quiet", "--no-index", "--no-deps", *wheels, cwd=directory)
     query = "import sysconfig; print(sysconfig.get_path('purelib'))"
     packages = Path(run(interpreter, "-c", query, cwd=directory).strip())

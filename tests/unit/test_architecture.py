@@ -16,8 +16,10 @@ ROOT = Path(__file__).resolve().parents[2]
 LAYERS = (
     ("exceptions",),
     ("capabilities",),
-    ("typed_json", "serialization", "compression"),
+    ("content", "typed_json", "serialization", "compression"),
     ("message",),
+    ("declaration",),
+    ("exchange",),
     ("entity",),
     ("url",),
     ("options",),
