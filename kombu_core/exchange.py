@@ -97,7 +97,7 @@ class Exchange(Entity):
             durable=durable,
             auto_delete=auto_delete,
             internal=internal,
-            delivery_mode=_delivery_mode(delivery_mode),
+            delivery_mode=to_delivery_mode(delivery_mode),
             arguments=arguments,
             passive=passive,
             no_declare=no_declare,
@@ -270,7 +270,7 @@ def name_of(exchange: Exchange | str) -> str:
     return exchange if isinstance(exchange, str) else exchange.name
 
 
-def _delivery_mode(value: int | str | None) -> int | None:
+def to_delivery_mode(value: int | str | None) -> int | None:
     mode = DELIVERY_MODES.get(value, value) if isinstance(value, str) else value
     if mode is None or (isinstance(mode, int) and mode in (TRANSIENT, PERSISTENT)):
         return mode

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from logging import Logger
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypedDict
 
@@ -65,7 +65,9 @@ class Message:
 
     __slots__ = (
         "_decoded",
+        "_headers",
         "_is_decoded",
+        "_on_settled",
         "_registry",
         "_state",
         "accept",
@@ -97,6 +99,8 @@ class Message:
         self._state = "ACK" if is_settled else "RECEIVED"
         self._is_decoded = False
         self._decoded: Any = None
+        self._headers: dict[str, Any] | None = None
+        self._on_settled: Callable[..., Any] | None = None
 
     # -- what came ------------------------------------------------------------------------------
 
@@ -111,9 +115,11 @@ class Message:
         return self.envelope.properties
 
     @property
-    def headers(self) -> Mapping[str, Any]:
-        """The headers table."""
-        return self.envelope.headers
+    def headers(self) -> dict[str, Any]:
+        """The headers table; a copy of its own, so that it may be changed."""
+        if self._headers is None:
+            self._headers = dict(self.envelope.headers)
+        return self._headers
 
     @property
     def content_type(self) -> str | None:
@@ -178,15 +184,21 @@ class Message:
             MessageStateError: It was settled before.
             LeaseLostError: The claim on it ran out; somebody else has it or will.
         """
-        self._check_unsettled()
+        if self._state != "RECEIVED":
+            raise self._settled_twice()
         self.channel.basic_ack(self.delivery_tag, multiple)
         self._state = "ACK"
+        if self._on_settled is not None:
+            self._report("ack")
 
     def reject(self, requeue: bool = False) -> None:
         """Refuse: it is dropped, or dead-lettered where the queue says so. Raises as `ack`."""
-        self._check_unsettled()
+        if self._state != "RECEIVED":
+            raise self._settled_twice()
         self.channel.basic_reject(self.delivery_tag, requeue)
         self._state = "REQUEUED" if requeue else "REJECTED"
+        if self._on_settled is not None:
+            self._report("requeue" if requeue else "reject")
 
     def requeue(self) -> None:
         """Put it back to where it was in its queue, marked redelivered. Raises as `ack`."""
@@ -210,9 +222,16 @@ class Message:
         except errors as exc:
             logger.critical("Cannot reject %r: %r", self.delivery_tag, exc, exc_info=True)
 
-    def _check_unsettled(self) -> None:
-        if self._state != "RECEIVED":
-            raise MessageStateError(f"Message already acknowledged with state: {self._state}")
+    def observe(self, on_settled: Callable[..., Any]) -> None:
+        """Call the hook `kombu_message_settled` when it is settled."""
+        self._on_settled = on_settled
+
+    def _report(self, outcome: str) -> None:
+        if self._on_settled is not None:
+            self._on_settled(transport=self.channel.transport, message=self, outcome=outcome)
+
+    def _settled_twice(self) -> MessageStateError:
+        return MessageStateError(f"Message already acknowledged with state: {self._state}")
 
     def __repr__(self) -> str:
         return (

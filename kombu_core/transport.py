@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from kombu_core.capabilities import Capabilities
+    from kombu_core.connection import Connection
     from kombu_core.message import Envelope, Message
+    from kombu_core.plugins import Plugins
     from kombu_core.url import BrokerURL
 
 Arguments = Mapping[str, Any]
@@ -286,6 +288,9 @@ class Channel(Protocol):
 class Transport(Protocol):
     """One connection to one broker. Made by a plugin's class; see `hookspecs`."""
 
+    #: The application's connection that uses it, set by that; None for a transport on its own.
+    client: Connection | None
+
     @property
     def capabilities(self) -> Capabilities:
         """What it can do; constant."""
@@ -352,6 +357,8 @@ class TransportParameters(NamedTuple):
     heartbeat: float | None = None
     #: An `ssl.SSLContext`, True for a verified default one, or None to let the scheme decide.
     ssl: Any = None
+    #: What is installed, for a transport that lets other plugins extend it.
+    plugins: Plugins | None = None
 
 
 class TransportClass(Protocol):

@@ -10,10 +10,11 @@ import os
 import secrets
 import threading
 import weakref
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from time import monotonic
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from kombu_core.capabilities import Capabilities, StoreCapabilities
 from kombu_core.exceptions import (
@@ -34,10 +35,18 @@ from kombu_core.virtual.routing import EXCHANGE_TYPES, BindingTable
 from kombu_core.virtual.store import Claim, Store
 from kombu_core.virtual.topology import mark_of, session_prefix
 
+if TYPE_CHECKING:
+    from kombu_core.connection import Connection
+
 logger = logging.getLogger(__name__)
 
-#: Seconds that a connection keeps its claims after it was last heard of.
+#: Seconds after which another connection has the messages of one that was not heard of.
 DEFAULT_LEASE: Final = 30.0
+#: Parts of the lease: how long a session lives without being renewed, how often it is renewed, and
+#: how often the dead are looked for. The first and the last together stay below the lease.
+_SESSION_SHARE: Final = 0.8
+_RENEW_SHARE: Final = 0.2
+_REAP_SHARE: Final = 0.1
 #: Acks that wait to be sent together, at most, and for how many seconds.
 ACK_BATCH: Final = 64
 ACK_DELAY: Final = 0.005
@@ -68,11 +77,13 @@ class VirtualTransport:
         parameters: TransportParameters,
         *,
         lease: float = DEFAULT_LEASE,
-        exchange_types: Mapping[str, type[BindingTable]] = EXCHANGE_TYPES,
     ) -> None:
         self.parameters = parameters
+        self.client: Connection | None = None
         self._lease = lease
-        self._exchange_types = exchange_types
+        self._exchange_types: Mapping[str, type[BindingTable]] = EXCHANGE_TYPES
+        if parameters.plugins is not None:
+            self._exchange_types = {**EXCHANGE_TYPES, **parameters.plugins.exchange_types()}
         self._reset()
         _alive.add(self)
 
@@ -86,12 +97,13 @@ class VirtualTransport:
         self._lock = threading.RLock()
         self._draining = threading.RLock()
         self._flushing = threading.Lock()
-        self._pending: list[Claim] = []
+        self._pending: deque[Claim] = deque()
         self._lost: list[Claim] = []
         self._has_session = False
         #: Until when (monotonic seconds) the lease holds for sure, by this machine's clock.
         self._leased_until = 0.0
         self._renew_at = 0.0
+        self._reap_at = 0.0
         self._expire_at = 0.0
 
     def open_store(self) -> Store:
@@ -252,16 +264,17 @@ class VirtualTransport:
 
     def flush(self) -> None:
         """Send the acks that wait. Claims that turn out lost are reported by the next drain."""
-        if not self._pending:
+        pending = self._pending
+        if not pending:
             return
         with self._flushing:
-            claims, self._pending = self._pending, []
-            if claims:
-                try:
-                    self._lost += self.parts.broker.acknowledge(claims)
-                except KombuError:
-                    self._pending = claims + self._pending
-                    raise
+            # Only this takes out, so the length can but grow meanwhile.
+            claims = [pending.popleft() for _ in range(len(pending))]
+            try:
+                self._lost += self.parts.broker.acknowledge(claims)
+            except KombuError:
+                pending.extendleft(reversed(claims))
+                raise
 
     def _raise_lost(self) -> None:
         if self._lost:
@@ -279,9 +292,8 @@ class VirtualTransport:
                 return
             parts = self.parts
             now = monotonic()
-            parts.broker.store.begin(parts.session, self._lease)
-            self._leased_until = now + self._lease
-            self._renew_at = now + self._lease / 3
+            parts.broker.store.begin(parts.session, self._lease * _SESSION_SHARE)
+            self._leased(now)
             self._has_session = True
             self._keeper = Keeper(self, name=f"kombu-keeper-{parts.session}")
 
@@ -299,12 +311,13 @@ class VirtualTransport:
             return now + 1.0
         self.flush()
         if now >= self._renew_at:
-            if not parts.broker.store.renew(parts.session, self._lease):
+            if not parts.broker.store.renew(parts.session, self._lease * _SESSION_SHARE):
                 self._session_lost()
-            self._leased_until = now + self._lease
-            self._renew_at = now + self._lease / 3
+            self._leased(now)
+        if now >= self._reap_at:
+            self._reap_at = now + self._lease * _REAP_SHARE
             self.reap()
-        due = self._renew_at
+        due = min(self._renew_at, self._reap_at)
         if parts.broker.expiring:
             if now >= self._expire_at:
                 while parts.broker.expire(tuple(parts.broker.expiring)):
@@ -312,6 +325,10 @@ class VirtualTransport:
                 self._expire_at = now + EXPIRY_INTERVAL
             due = min(due, self._expire_at)
         return due
+
+    def _leased(self, now: float) -> None:
+        self._leased_until = now + self._lease * _SESSION_SHARE
+        self._renew_at = now + self._lease * _RENEW_SHARE
 
     def _session_lost(self) -> None:
         """Others have our claims by now: nothing of this connection is worth keeping."""

@@ -1,0 +1,459 @@
+"""A connection to a broker: lazy, with failover over several URLs, shared by threads."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypeVar
+
+from kombu_core.exceptions import (
+    ChannelError,
+    ConfigurationError,
+    ConnectError,
+    ConnectionLostError,
+    OperationalError,
+)
+from kombu_core.consumer import Consumer
+from kombu_core.producer import Producer
+from kombu_core.plugins import Plugins, default_plugins
+from kombu_core.retry import Backoff, retry
+from kombu_core.transport import Channel, Transport, TransportParameters
+from kombu_core.url import BrokerURL, Secret, parse, split_urls
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from kombu_core.entity import Queue
+
+logger = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: What a connection without a scheme means.
+DEFAULT_SCHEME: Final = "amqp"
+
+Errback = Callable[[BaseException, float], object]
+
+
+class Revivable(Protocol):
+    """What `Connection.ensure` tells of a new connection."""
+
+    def revive(self, channel: Any) -> None:
+        """Go on with another channel."""
+        ...
+
+
+class Connection:
+    """A connection to one of several brokers.
+
+    Nothing is connected before it is needed. May be shared by threads; see `Channel` for what
+    belongs to one. After a fork the child makes its own connection when it first needs it.
+
+    Args:
+        hostname: A URL, several (`a;b` or a list) of which the first that answers is used, or a
+            plain host name together with the arguments after it.
+        userid: Of a broker without a URL, like the three that follow.
+        password: Never shown again.
+        virtual_host: What it means is the transport's: an AMQP virtual host, a database number.
+        port: None for the transport's own.
+        transport: Scheme for a plain host name; `amqp` if there is neither.
+        ssl: True or an `ssl.SSLContext`; None lets the scheme decide.
+        connect_timeout: Seconds for connecting and authenticating, for each URL.
+        transport_options: Checked by the transport; an unknown one is refused.
+        heartbeat: Seconds between heartbeats where the transport has them.
+        alternates: Further URLs to try.
+        plugins: Where transports are found; None for all that is installed.
+    """
+
+    def __init__(
+        self,
+        hostname: str | Iterable[str] = "",
+        userid: str | None = None,
+        password: str | None = None,
+        virtual_host: str | None = None,
+        port: int | None = None,
+        *,
+        transport: str | None = None,
+        ssl: Any = None,
+        connect_timeout: float = 5.0,
+        transport_options: Mapping[str, Any] | None = None,
+        heartbeat: float | None = None,
+        alternates: Iterable[str] = (),
+        plugins: Plugins | None = None,
+    ) -> None:
+        self.connect_timeout = connect_timeout
+        self.heartbeat = heartbeat
+        self.transport_options = dict(transport_options or {})
+        self._ssl = ssl
+        #: Where transports, codecs and observers are found.
+        self.plugins = default_plugins if plugins is None else plugins
+        self._urls = (
+            *self._parse(hostname, userid, password, virtual_host, port, transport),
+            *(self._parse_url(url) for url in alternates),
+        )
+        self._current = 0
+        self._lock = threading.RLock()
+        self._transport: Transport | None = None
+        self._default_channel: Channel | None = None
+        self._is_released = False
+
+    def _parse(
+        self,
+        hostname: str | Iterable[str],
+        userid: str | None,
+        password: str | None,
+        virtual_host: str | None,
+        port: int | None,
+        transport: str | None,
+    ) -> list[BrokerURL]:
+        if not isinstance(hostname, str) or "://" in hostname:
+            if (userid, password, virtual_host, port) != (None, None, None, None):
+                raise ConfigurationError(
+                    "userid, password, virtual_host and port belong into the URL, not beside it"
+                )
+            return [self._parse_url(url) for url in split_urls(hostname)]
+        url = BrokerURL(
+            scheme=transport or DEFAULT_SCHEME,
+            hostname=hostname or "localhost",
+            port=port,
+            userid=userid,
+            password=None if password is None else Secret(password),
+            virtual_host=virtual_host,
+        )
+        if transport is not None and not hostname:
+            url = parse(f"{transport}://")
+        return [url]
+
+    @staticmethod
+    def _parse_url(url: str) -> BrokerURL:
+        # A scheme with a dialect is the URL of another library behind it; see the plugin.
+        scheme = url.partition("://")[0].strip().lower()
+        return parse(url, opaque=scheme.startswith(("sqlalchemy+", "sqla+")))
+
+    # -- connecting ------------------------------------------------------------------------
+
+    def connect(self) -> Transport:
+        """Connect if it is not connected, to the first URL that answers.
+
+        Raises:
+            ConnectError: None answered; the last one's error is chained.
+            TransportNotFoundError: No plugin is installed for a scheme.
+        """
+        with self._lock:
+            self._is_released = False
+            if self._transport is not None and self._transport.is_connected:
+                return self._transport
+            self._transport, self._default_channel = None, None
+            return self._connect_to_any()
+
+    def _connect_to_any(self) -> Transport:
+        failed: ConnectError | None = None
+        for _ in self._urls:
+            transport = self._make_transport()
+            try:
+                transport.connect()
+            except ConnectError as error:
+                failed = error
+                self._current = (self._current + 1) % len(self._urls)
+                continue
+            transport.client = self
+            self._transport = transport
+            opened = self.plugins.observer("kombu_connection_opened")
+            if opened is not None:
+                opened(transport=transport)
+            return transport
+        if failed is None:
+            raise ConfigurationError("There is no broker URL")
+        raise failed
+
+    def _make_transport(self) -> Transport:
+        url = self._urls[self._current]
+        make = self.plugins.transport_class(url.scheme)
+        return make(
+            TransportParameters(
+                url,
+                self.transport_options,
+                self.connect_timeout,
+                self.heartbeat,
+                self._ssl,
+                self.plugins,
+            )
+        )
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection that is not known to be broken."""
+        return self._transport is not None and self._transport.is_connected
+
+    @property
+    def transport(self) -> Transport:
+        """The transport, connected."""
+        transport = self._transport
+        if transport is not None and transport.is_connected:
+            return transport
+        return self.connect()
+
+    def channel(self) -> Channel:
+        """Open a new channel, connecting first if need be."""
+        return self.transport.channel()
+
+    @property
+    def default_channel(self) -> Channel:
+        """One channel for whatever does not ask for its own; opened when it is first needed."""
+        channel = self._default_channel
+        if channel is not None and channel.is_open:
+            return channel
+        with self._lock:
+            if self._default_channel is None or not self._default_channel.is_open:
+                self._default_channel = self.channel()
+            return self._default_channel
+
+    def release(self) -> None:
+        """Close: unacknowledged messages go back to their queues. It can be connected again."""
+        with self._lock:
+            transport, self._transport = self._transport, None
+            self._default_channel = None
+            self._is_released = True
+        if transport is not None:
+            transport.close()
+
+    close = release
+
+    def ensure_connection(
+        self,
+        errback: Errback | None = None,
+        max_retries: int | None = None,
+        interval_start: float = 2.0,
+        interval_step: float = 2.0,
+        interval_max: float = 30.0,
+        callback: Callable[[], object] | None = None,
+        timeout: float | None = None,
+    ) -> Self:
+        """Connect, and try again until it works.
+
+        Args:
+            errback: Called with each error and the seconds until the next attempt.
+            max_retries: Attempts after the first; None for ever, 0 for none.
+            interval_start: Seconds before the second attempt.
+            interval_step: Added to each further interval.
+            interval_max: No interval is longer.
+            callback: Called before each attempt.
+            timeout: Seconds after which no further attempt is made.
+
+        Raises:
+            ConnectError: The attempts or the time are used up.
+        """
+
+        def attempt() -> None:
+            if callback is not None:
+                callback()
+            self.connect()
+
+        retry(
+            attempt,
+            errors=_RETRYABLE,
+            backoff=Backoff(
+                start=interval_start,
+                step=interval_step,
+                maximum=interval_max,
+                max_retries=max_retries,
+            ),
+            timeout=timeout,
+            errback=errback,
+        )
+        return self
+
+    def ensure(
+        self,
+        obj: Revivable | None,
+        fun: Callable[P, T],
+        errback: Errback | None = None,
+        max_retries: int | None = None,
+        interval_start: float = 1.0,
+        interval_step: float = 1.0,
+        interval_max: float = 1.0,
+        on_revive: Callable[[Channel], object] | None = None,
+        retry_errors: tuple[type[BaseException], ...] = (),
+    ) -> Callable[P, T]:
+        """Return `fun` made to survive a lost connection: reconnect, revive `obj`, call again.
+
+        The call is repeated as a whole, so what it did before the connection broke may be done
+        twice (at least once). The other arguments are as for `ensure_connection`.
+        """
+        errors = (*_RETRYABLE, *retry_errors)
+        backoff = Backoff(
+            start=interval_start, step=interval_step, maximum=interval_max, max_retries=max_retries
+        )
+
+        def insured(*args: P.args, **kwargs: P.kwargs) -> T:
+            is_first = True
+
+            def attempt() -> T:
+                nonlocal is_first
+                if not is_first and not self.connected:
+                    self.connect()
+                if not is_first:
+                    channel = self.default_channel
+                    if obj is not None:
+                        obj.revive(channel)
+                    if on_revive is not None:
+                        on_revive(channel)
+                is_first = False
+                return fun(*args, **kwargs)
+
+            return retry(attempt, errors=errors, backoff=backoff, errback=errback)
+
+        insured.__name__ = f"{getattr(fun, '__name__', 'call')}(insured)"
+        return insured
+
+    # -- using -----------------------------------------------------------------------------
+
+    def drain_events(self, timeout: float | None = None) -> None:
+        """Wait for one event and handle it, by the callback that it is for.
+
+        Args:
+            timeout: Seconds; None waits until something comes.
+
+        Raises:
+            OperationTimeoutError: Nothing came (it is a TimeoutError).
+            ConnectionLostError: The broker went away; see `ensure_connection`.
+        """
+        transport = self._transport
+        if transport is None:
+            transport = self.connect()
+        try:
+            transport.drain_events(timeout)
+        except ConnectionLostError as error:
+            lost = self.plugins.observer("kombu_connection_lost")
+            if lost is not None:
+                lost(transport=transport, error=error)
+            raise
+
+    def heartbeat_check(self, rate: int = 2) -> None:
+        """Raise ConnectionLostError if the broker has been silent for too long."""
+        self.transport.heartbeat_check()
+
+    def Producer(self, channel: Channel | None = None, **options: Any) -> Producer:  # noqa: N802
+        """Make a producer on a channel, or on the default one; options as `Producer`."""
+        return Producer(channel or self, **options)
+
+    def Consumer(  # noqa: N802 (kombu's name)
+        self,
+        queues: Iterable[Queue] | Queue | None = None,
+        channel: Channel | None = None,
+        **options: Any,
+    ) -> Consumer:
+        """Make a consumer on a channel, or on the default one; options as `Consumer`."""
+        return Consumer(channel or self, queues, **options)
+
+    # -- describing ------------------------------------------------------------------------
+
+    @property
+    def url(self) -> BrokerURL:
+        """The URL in use, or to be tried next."""
+        return self._urls[self._current]
+
+    @property
+    def hostname(self) -> str | None:
+        """Host of the URL in use."""
+        return self.url.hostname
+
+    @property
+    def port(self) -> int | None:
+        """Port of the URL in use, None for the transport's own."""
+        return self.url.port
+
+    @property
+    def userid(self) -> str | None:
+        """User of the URL in use."""
+        return self.url.userid
+
+    @property
+    def virtual_host(self) -> str | None:
+        """Virtual host of the URL in use, None for the transport's own."""
+        return self.url.virtual_host
+
+    @property
+    def host(self) -> str:
+        """Host and port of the URL in use, as `localhost:5672`."""
+        url = self.url
+        return f"{url.hostname or ''}:{url.port}" if url.port else url.hostname or ""
+
+    def as_uri(self, include_password: bool = False, mask: str = "**") -> str:
+        """Return the URL in use; the password hidden unless asked for."""
+        return self.url.as_uri(include_password=include_password, mask=mask)
+
+    def info(self) -> dict[str, Any]:
+        """Return what the connection is made of, with nothing secret in it."""
+        url = self.url
+        return {
+            "hostname": url.hostname,
+            "userid": url.userid,
+            "virtual_host": url.virtual_host,
+            "port": url.port,
+            "transport": url.scheme,
+            "connect_timeout": self.connect_timeout,
+            "heartbeat": self.heartbeat,
+            "ssl": bool(self._ssl),
+            "transport_options": sorted(self.transport_options),
+            "uri": url.as_uri(),
+            "alternates": [other.as_uri() for other in self._urls if other is not url],
+        }
+
+    def clone(self, **changes: Any) -> Connection:
+        """Return an unconnected copy; `changes` are arguments of the constructor."""
+        options: dict[str, Any] = {
+            "ssl": self._ssl,
+            "connect_timeout": self.connect_timeout,
+            "transport_options": self.transport_options,
+            "heartbeat": self.heartbeat,
+            "plugins": self.plugins,
+        }
+        if "hostname" in changes or "transport" in changes:
+            return Connection(**{**options, **changes})
+        other = Connection(**{"hostname": "memory://", **options, **changes})
+        other._urls = self._urls
+        return other
+
+    @property
+    def connection_errors(self) -> tuple[type[BaseException], ...]:
+        """What a broken connection raises; never an error of the application."""
+        return (OperationalError,)
+
+    @property
+    def recoverable_connection_errors(self) -> tuple[type[BaseException], ...]:
+        """What another connection may cure."""
+        return _RETRYABLE
+
+    @property
+    def channel_errors(self) -> tuple[type[BaseException], ...]:
+        """What closes a channel."""
+        return (ChannelError,)
+
+    @property
+    def recoverable_channel_errors(self) -> tuple[type[BaseException], ...]:
+        """What another channel may cure: nothing, the same call would be refused again."""
+        return ()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+
+    def __repr__(self) -> str:
+        return f"<Connection: {self.as_uri()} {'connected' if self.connected else 'closed'}>"
+
+
+#: kombu's first name for it.
+BrokerConnection = Connection
+
+_RETRYABLE: Final = (ConnectError, ConnectionLostError)

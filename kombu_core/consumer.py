@@ -1,0 +1,247 @@
+"""Consuming: messages of some queues go to callbacks while the connection is drained."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Collection, Iterable
+from typing import TYPE_CHECKING, Any
+
+from kombu_core.entity import Queue
+from kombu_core.exceptions import CodecError, ConfigurationError
+from kombu_core.message import Message
+from kombu_core.serialization import Registry, default_registry
+from kombu_core.transport import Channel
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from kombu_core.connection import Connection
+    from kombu_core.transport import CancelCallback
+
+#: Called with the decoded body and the message.
+Callback = Callable[[Any, Message], object]
+OnMessage = Callable[[Message], object]
+OnDecodeError = Callable[[Message, Exception], object]
+
+
+class Consumer:
+    """Consumes from queues on one channel. Belongs to one thread at a time.
+
+    Args:
+        channel: A channel, or a connection, whose default channel is used then.
+        queues: One or several.
+        no_ack: Messages count as acknowledged when they are delivered; None: as each queue says.
+        auto_declare: Declare the queues before consuming.
+        callbacks: Each is called with (body, message), the body decoded.
+        on_decode_error: Called with (message, error) if the body cannot be decoded; without it
+            the error leaves `drain_events` and the message stays unacknowledged.
+        on_message: Called with (message), nothing decoded, instead of all callbacks.
+        accept: Serializers or content types that may be decoded; None: the enabled ones.
+        prefetch_count: Unacknowledged messages at most, for each queue; None: no limit.
+        tag_prefix: Consumer tags begin with it.
+        on_cancel: Called with the tag if the broker ends a subscription.
+        registry: Serializers and compressions.
+    """
+
+    def __init__(
+        self,
+        channel: Channel | Connection,
+        queues: Iterable[Queue] | Queue | None = None,
+        no_ack: bool | None = None,
+        auto_declare: bool = True,
+        callbacks: Iterable[Callback] | None = None,
+        on_decode_error: OnDecodeError | None = None,
+        on_message: OnMessage | None = None,
+        accept: Collection[str] | None = None,
+        prefetch_count: int | None = None,
+        tag_prefix: str = "",
+        *,
+        on_cancel: CancelCallback | None = None,
+        registry: Registry = default_registry,
+    ) -> None:
+        self.no_ack = no_ack
+        self.auto_declare = auto_declare
+        self.callbacks = list(callbacks or ())
+        self.on_decode_error = on_decode_error
+        self.on_message = on_message
+        self.prefetch_count = prefetch_count
+        self.tag_prefix = tag_prefix
+        self.on_cancel = on_cancel
+        self._accept = registry.resolve_accept(accept)
+        self._tags: dict[str, str] = {}
+        self._numbers = itertools.count(1)
+        self._received: Callable[..., Any] | None = None
+        self._settled: Callable[..., Any] | None = None
+        unbound = [queues] if isinstance(queues, Queue) else list(queues or ())
+        self.channel = self._attach(channel)
+        self._queues = {queue.name: queue for queue in (q(self.channel) for q in unbound)}
+        if self.auto_declare:
+            self.declare()
+
+    def _attach(self, channel: Channel | Connection) -> Channel:
+        attached: Channel = getattr(channel, "default_channel", channel)
+        client = attached.transport.client
+        if client is not None:
+            self._received = client.plugins.observer("kombu_message_received")
+            self._settled = client.plugins.observer("kombu_message_settled")
+        if self.prefetch_count is not None:
+            attached.basic_qos(0, self.prefetch_count, False)
+        return attached
+
+    # -- queues ----------------------------------------------------------------------------
+
+    @property
+    def queues(self) -> list[Queue]:
+        """The queues, bound to the channel."""
+        return list(self._queues.values())
+
+    def declare(self) -> None:
+        """Declare the queues, with their exchanges and bindings."""
+        for queue in list(self._queues.values()):
+            before = queue.name
+            queue.declare()
+            if queue.name != before:  # The broker made the name up.
+                del self._queues[before]
+                self._queues[queue.name] = queue
+
+    def add_queue(self, queue: Queue) -> Queue:
+        """Add a queue, declared if `auto_declare`; `consume` begins to consume from it."""
+        bound = queue(self.channel)
+        if self.auto_declare:
+            bound.declare()
+        self._queues[bound.name] = bound
+        return bound
+
+    def consuming_from(self, queue: Queue | str) -> bool:
+        """Tell whether messages of that queue are consumed."""
+        return (queue.name if isinstance(queue, Queue) else queue) in self._tags
+
+    # -- consuming -------------------------------------------------------------------------
+
+    def register_callback(self, callback: Callback) -> None:
+        """Add a callback; all are called in order, with (body, message)."""
+        self.callbacks.append(callback)
+
+    def consume(self, no_ack: bool | None = None) -> None:
+        """Begin to consume from the queues that are not consumed yet.
+
+        Args:
+            no_ack: Overrides the consumer's and the queues'.
+        """
+        if no_ack is None:
+            no_ack = self.no_ack
+        for queue in self._queues.values():
+            if queue.name not in self._tags:
+                self._tags[queue.name] = queue.consume(
+                    self._next_tag(), self._receive, no_ack, on_cancel=self._cancelled
+                )
+
+    def _next_tag(self) -> str:
+        return f"{self.tag_prefix}{next(self._numbers)}" if self.tag_prefix else ""
+
+    def cancel(self) -> None:
+        """Stop consuming. What is unacknowledged stays so until the channel closes."""
+        while self._tags:
+            _, tag = self._tags.popitem()
+            self.channel.basic_cancel(tag)
+
+    close = cancel
+
+    def cancel_by_queue(self, queue: Queue | str) -> None:
+        """Stop consuming from one queue, and forget it."""
+        name = queue.name if isinstance(queue, Queue) else queue
+        tag = self._tags.pop(name, None)
+        if tag is not None:
+            self.channel.basic_cancel(tag)
+        self._queues.pop(name, None)
+
+    def _cancelled(self, consumer_tag: str) -> None:
+        self._tags = {name: tag for name, tag in self._tags.items() if tag != consumer_tag}
+        if self.on_cancel is not None:
+            self.on_cancel(consumer_tag)
+
+    def purge(self) -> int:
+        """Delete the messages that wait in all queues; tell how many."""
+        return sum(queue.purge() for queue in self._queues.values())
+
+    def flow(self, active: bool) -> None:
+        """Pause (False) or resume (True) the deliveries on the channel."""
+        self.channel.flow(active)
+
+    def qos(
+        self, prefetch_size: int = 0, prefetch_count: int = 0, apply_global: bool = False
+    ) -> None:
+        """Limit unacknowledged messages: of consumers that start from now on, or of the channel."""
+        self.channel.basic_qos(prefetch_size, prefetch_count, apply_global)
+
+    def recover(self, requeue: bool = True) -> None:
+        """Requeue everything that is unacknowledged on the channel."""
+        self.channel.basic_recover(requeue)
+
+    def revive(self, channel: Channel | Connection) -> None:
+        """Go on with another channel; consumes again from what was consumed, with the same tags."""
+        tags = dict(self._tags)
+        self._tags = {}
+        self.channel = self._attach(channel)
+        self._queues = {
+            name: queue(self.channel) for name, queue in self._queues.items()
+        }
+        if self.auto_declare:
+            self.declare()
+        for name, tag in tags.items():
+            queue = self._queues.get(name)
+            if queue is not None:
+                self._tags[name] = queue.consume(
+                    tag, self._receive, self.no_ack, on_cancel=self._cancelled
+                )
+
+    # -- receiving -------------------------------------------------------------------------
+
+    def receive(self, body: Any, message: Message) -> None:
+        """Give a message to the callbacks.
+
+        Raises:
+            ConfigurationError: There are none.
+        """
+        if not self.callbacks:
+            raise ConfigurationError("The consumer has no callbacks: use register_callback()")
+        for callback in self.callbacks:
+            callback(body, message)
+
+    def _receive(self, message: Message) -> None:
+        message.accept = self._accept
+        if self._settled is not None:
+            message.observe(self._settled)
+        if self._received is not None:
+            self._received(transport=self.channel.transport, message=message)
+        if self.on_message is not None:
+            self.on_message(message)
+            return
+        try:
+            body = message.payload
+        except CodecError as error:
+            if self.on_decode_error is None:
+                raise
+            self.on_decode_error(message, error)
+        else:
+            self.receive(body, message)
+
+    # -- the rest --------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        self.consume()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # After a lost connection there is nothing to cancel, and the error matters more.
+        if self.channel.is_open:
+            self.cancel()
+
+    def __repr__(self) -> str:
+        return f"<Consumer: {', '.join(self._queues) or 'no queues'}>"

@@ -1,0 +1,468 @@
+"""The in-memory store and transport: `memory://name`, a virtual host inside this process.
+
+It is the reference for what a store has to do, and goes through the same entry points and hooks as
+every plugin. A virtual host lives as long as somebody is connected to it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from bisect import bisect_left, insort
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
+from time import monotonic
+from typing import ClassVar, Final
+
+from kombu_core.capabilities import StoreCapabilities
+from kombu_core.exceptions import SessionLostError
+from kombu_core.hookspecs import hookimpl
+from kombu_core.message import Envelope
+from kombu_core.options import parse_options
+from kombu_core.transport import TransportClass, TransportParameters
+from kombu_core.virtual.store import (
+    Batch,
+    Claim,
+    Claimed,
+    CommitResult,
+    Conflict,
+    Counts,
+    Document,
+    Drop,
+    Limit,
+    NotEmpty,
+    Release,
+    Want,
+    WriteResult,
+)
+from kombu_core.virtual.transport import DEFAULT_LEASE, VirtualTransport
+
+KOMBU_CONTRACT: Final = 1
+
+Clock = Callable[[], float]
+
+
+class _Item:
+    """A stored message. `rank` orders by priority, then by age; it keeps its place by it."""
+
+    __slots__ = ("deliveries", "envelope", "expires_at", "id", "priority", "rank", "ttl")
+
+    def __init__(
+        self, sequence: int, envelope: Envelope, priority: int = 0, ttl: float | None = None
+    ) -> None:
+        self.id = str(sequence)
+        self.rank = (-priority, sequence)
+        self.envelope = envelope
+        self.priority = priority
+        self.ttl = ttl
+        self.deliveries = 0
+        self.expires_at: float | None = None
+
+    def __lt__(self, other: _Item) -> bool:
+        return self.rank < other.rank
+
+
+class _Queue:
+    """The messages of one queue, by state. Heaps, so that a release finds its old place."""
+
+    def __init__(self) -> None:
+        self.ready: list[tuple[tuple[int, int], _Item]] = []
+        self.delayed: list[tuple[float, _Item]] = []
+        #: By id: the message and the session that has it.
+        self.claimed: dict[str, tuple[_Item, str]] = {}
+        self.bytes_ready = 0
+
+
+class VirtualHost:
+    """Everything that one `memory://name` holds, shared by its connections."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        # One lock: each operation is short, and nothing is done while it is held but that.
+        self.changed = threading.Condition(threading.Lock())
+        self.documents: dict[str, Document] = {}
+        self.keys: list[str] = []
+        self.queues: dict[str, _Queue] = {}
+        self.sessions: dict[str, float] = {}
+        self.lapsed: dict[str, None] = {}
+        self.sequence = 0
+        self.waiting = 0
+
+
+class MemoryStore:
+    """See `kombu_core.virtual.store.Store` for the contract."""
+
+    capabilities = StoreCapabilities(name="memory", shared=False, persistent=False)
+
+    def __init__(self, host: VirtualHost, *, clock: Clock = monotonic) -> None:
+        self._host = host
+        self._clock = clock
+        self._is_closed = False
+
+    # -- documents -------------------------------------------------------------------------
+
+    def read(self, keys: Sequence[str]) -> list[Document]:
+        documents = self._host.documents
+        with self._host.changed:
+            return [documents.get(key) or Document(key, 0, b"") for key in keys]
+
+    def write(
+        self,
+        changes: Mapping[str, bytes | None],
+        expect: Sequence[tuple[str, int]],
+        drops: Sequence[Drop] = (),
+    ) -> WriteResult:
+        host = self._host
+        with host.changed:
+            self._check(expect)
+            dropped = []
+            for drop in drops:
+                there = host.queues.get(drop.queue)
+                ready = 0
+                if there is not None:
+                    self._promote(there)
+                    ready = len(there.ready)
+                if drop.if_empty and ready:
+                    raise NotEmpty(drop.queue)
+                dropped.append(ready)
+            for drop in drops:
+                host.queues.pop(drop.queue, None)
+            versions = {key: self._set(key, value) for key, value in changes.items()}
+            if drops:
+                host.changed.notify_all()
+            return WriteResult(versions, dropped)
+
+    def _set(self, key: str, value: bytes | None) -> int:
+        host = self._host
+        if value is None:
+            if host.documents.pop(key, None) is not None:
+                del host.keys[bisect_left(host.keys, key)]
+            return 0
+        host.sequence += 1
+        if key not in host.documents:
+            insort(host.keys, key)
+        host.documents[key] = Document(key, host.sequence, value)
+        return host.sequence
+
+    def scan(self, prefix: str) -> list[str]:
+        keys = self._host.keys
+        with self._host.changed:
+            start = bisect_left(keys, prefix)
+            end = start
+            while end < len(keys) and keys[end].startswith(prefix):
+                end += 1
+            return keys[start:end]
+
+    def _check(self, expect: Iterable[tuple[str, int]]) -> None:
+        documents = self._host.documents
+        for key, version in expect:
+            there = documents.get(key)
+            if version != (0 if there is None else there.version):
+                raise Conflict(self._moved(expect))
+
+    def _moved(self, expect: Iterable[tuple[str, int]]) -> list[str]:
+        documents = self._host.documents
+        return [
+            key
+            for key, version in expect
+            if version != (documents[key].version if key in documents else 0)
+        ]
+
+    # -- queues ----------------------------------------------------------------------------
+
+    def commit(self, batch: Batch) -> CommitResult:
+        host = self._host
+        with host.changed:
+            if batch.expect:
+                self._check(batch.expect)
+            lost = self._lost(batch)
+            if lost:
+                return CommitResult(lost=lost)
+            rejected: list[int] = []
+            dropped: list[Claimed] = []
+            for position, (queue, envelope, priority, delay, ttl) in enumerate(batch.puts):
+                there = host.queues.get(queue)
+                if there is None:
+                    there = host.queues[queue] = _Queue()
+                limit = batch.limits.get(queue) if batch.limits else None
+                if limit is not None and self._is_refused(there, limit, envelope):
+                    rejected.append(position)
+                    continue
+                host.sequence = sequence = host.sequence + 1
+                item = _Item(sequence, envelope, priority, ttl)
+                if delay > 0:
+                    heappush(there.delayed, (self._clock() + delay, item))
+                else:
+                    self._make_ready(there, item)
+                if limit is not None and limit.overflow == "drop-head":
+                    dropped += self._shorten(queue, there, limit, batch.session)
+            for claim in batch.acks:
+                del host.queues[claim.queue].claimed[claim.id]
+            for release in batch.releases:
+                self._release(release.claim.queue, release.claim.id, release.is_delivered)
+            if host.waiting and (batch.puts or batch.releases):
+                host.changed.notify_all()
+        if rejected or dropped:
+            return CommitResult((), rejected, dropped)
+        return _STORED
+
+    def _lost(self, batch: Batch) -> list[Claim]:
+        queues, session = self._host.queues, batch.session
+        claims = batch.acks
+        if batch.releases:
+            claims = [*batch.acks, *(release.claim for release in batch.releases)]
+        lost = []
+        for claim in claims:
+            there = queues.get(claim.queue)
+            owned = there.claimed.get(claim.id) if there is not None else None
+            if owned is None or owned[1] != session:
+                lost.append(claim)
+        return lost
+
+    def _make_ready(self, queue: _Queue, item: _Item) -> None:
+        if item.ttl is not None and item.expires_at is None:
+            item.expires_at = self._clock() + item.ttl
+        queue.bytes_ready += len(item.envelope.body)
+        heappush(queue.ready, (item.rank, item))
+
+    def _promote(self, queue: _Queue) -> None:
+        """Let the delayed messages whose time has come take their places."""
+        while queue.delayed and queue.delayed[0][0] <= self._clock():
+            _, item = heappop(queue.delayed)
+            self._host.sequence += 1
+            item.rank = (-item.priority, self._host.sequence)
+            self._make_ready(queue, item)
+
+    def _release(self, queue: str, message_id: str, is_delivered: bool) -> None:
+        there = self._host.queues[queue]
+        item, _ = there.claimed.pop(message_id)
+        if is_delivered:
+            item.deliveries += 1
+        self._make_ready(there, item)
+
+    @staticmethod
+    def _is_refused(queue: _Queue, limit: Limit, envelope: Envelope) -> bool:
+        if limit.overflow != "reject":
+            return False
+        if limit.max_length is not None and len(queue.ready) + 1 > limit.max_length:
+            return True
+        size = queue.bytes_ready + len(envelope.body)
+        return limit.max_bytes is not None and size > limit.max_bytes
+
+    def _shorten(
+        self, name: str, queue: _Queue, limit: Limit, session: str
+    ) -> list[Claimed]:
+        """Push out the oldest of the lowest priority until the limit holds."""
+        dropped = []
+        while queue.ready and (
+            (limit.max_length is not None and len(queue.ready) > limit.max_length)
+            or (limit.max_bytes is not None and queue.bytes_ready > limit.max_bytes)
+        ):
+            lowest = max(rank[0] for rank, _ in queue.ready)
+            if lowest == queue.ready[0][0][0]:
+                _, item = heappop(queue.ready)
+            else:
+                entry = min(entry for entry in queue.ready if entry[0][0] == lowest)
+                queue.ready.remove(entry)
+                heapify(queue.ready)
+                item = entry[1]
+            queue.bytes_ready -= len(item.envelope.body)
+            if limit.keep_dropped:
+                queue.claimed[item.id] = (item, session)
+                dropped.append(Claimed(Claim(name, item.id), item.envelope, item.deliveries))
+        return dropped
+
+    def claim(self, wants: Sequence[Want], session: str, limit: int) -> list[Claimed]:
+        host = self._host
+        claimed: list[Claimed] = []
+        with host.changed:
+            if host.sessions.get(session, 0.0) <= self._clock():
+                raise SessionLostError("The lease of this session ran out")
+            for queue, wanted, expired_only in wants:
+                there = host.queues.get(queue)
+                if there is None:
+                    continue
+                if there.delayed:
+                    self._promote(there)
+                ready = there.ready
+                for _ in range(min(wanted, limit - len(claimed), len(ready))):
+                    item = ready[0][1]
+                    expires_at = item.expires_at
+                    is_expired = expires_at is not None and expires_at <= self._clock()
+                    if expired_only and not is_expired:
+                        break
+                    heappop(ready)
+                    there.bytes_ready -= len(item.envelope.body)
+                    there.claimed[item.id] = (item, session)
+                    claimed.append(
+                        Claimed(
+                            Claim(queue, item.id),
+                            item.envelope,
+                            item.deliveries,
+                            is_expired,
+                            item.priority,
+                        )
+                    )
+        return claimed
+
+    def wait(self, queues: Collection[str], timeout: float) -> bool:
+        host = self._host
+        deadline = time.monotonic() + timeout
+        with host.changed:
+            host.waiting += 1
+            try:
+                while not self._is_closed:
+                    if any(self._has_ready(queue) for queue in queues):
+                        return True
+                    left = deadline - time.monotonic()
+                    if left <= 0:
+                        return False
+                    host.changed.wait(min(left, self._next_due(queues)))
+                return True
+            finally:
+                host.waiting -= 1
+
+    def _has_ready(self, queue: str) -> bool:
+        there = self._host.queues.get(queue)
+        if there is None:
+            return False
+        self._promote(there)
+        return bool(there.ready)
+
+    def _next_due(self, queues: Collection[str]) -> float:
+        """Seconds until a delayed message of these queues becomes ready."""
+        found = [self._host.queues[name] for name in queues if name in self._host.queues]
+        due = [queue.delayed[0][0] for queue in found if queue.delayed]
+        return max(0.0, min(due) - self._clock()) if due else threading.TIMEOUT_MAX
+
+    def count(self, queue: str) -> Counts:
+        with self._host.changed:
+            there = self._host.queues.get(queue)
+            if there is None:
+                return Counts(0, 0, 0)
+            self._promote(there)
+            return Counts(len(there.ready), len(there.claimed), len(there.delayed))
+
+    def purge(self, queue: str) -> int:
+        with self._host.changed:
+            there = self._host.queues.get(queue)
+            if there is None:
+                return 0
+            self._promote(there)
+            purged = len(there.ready)
+            there.ready.clear()
+            there.bytes_ready = 0
+            return purged
+
+    # -- sessions --------------------------------------------------------------------------
+
+    def begin(self, session: str, ttl: float) -> None:
+        with self._host.changed:
+            self._host.sessions[session] = self._clock() + ttl
+
+    def renew(self, session: str, ttl: float) -> bool:
+        with self._host.changed:
+            if session not in self._host.sessions:
+                return False
+            self._host.sessions[session] = self._clock() + ttl
+            return True
+
+    def end(self, session: str) -> None:
+        with self._host.changed:
+            self._host.sessions.pop(session, None)
+            self._host.lapsed.pop(session, None)
+            self._release_all(session)
+
+    def reap(self) -> list[str]:
+        host = self._host
+        with host.changed:
+            now = self._clock()
+            for session in [name for name, end in host.sessions.items() if end <= now]:
+                del host.sessions[session]
+                host.lapsed[session] = None
+                self._release_all(session)
+            return list(host.lapsed)
+
+    def _release_all(self, session: str) -> None:
+        for name, queue in self._host.queues.items():
+            for message_id in [key for key, (_, owner) in queue.claimed.items() if owner == session]:
+                self._release(name, message_id, is_delivered=True)
+        self._host.changed.notify_all()
+
+    def close(self) -> None:
+        with self._host.changed:
+            self._is_closed = True
+            self._host.changed.notify_all()
+
+
+_STORED: Final = CommitResult()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryOptions:
+    """Options of `memory://`, in the URL's query or in `transport_options`."""
+
+    #: Seconds after which another connection has the messages of one that was not heard of.
+    lease: float = DEFAULT_LEASE
+
+
+class MemoryTransport(VirtualTransport):
+    """`memory://name`; without a name it is one virtual host, called the empty string."""
+
+    driver_type: ClassVar[str] = "memory"
+    driver_name: ClassVar[str] = "memory"
+
+    def __init__(self, parameters: TransportParameters) -> None:
+        options = parse_options(
+            MemoryOptions, {**parameters.url.query, **parameters.options}, source="memory://"
+        )
+        super().__init__(parameters, lease=options.lease)
+
+    def open_store(self) -> MemoryStore:
+        url = self.parameters.url
+        return MemoryStore(_virtual_host(url.hostname or url.virtual_host or ""))
+
+
+#: The virtual hosts that somebody is connected to; a process has no other place to meet.
+_hosts: Final[weakref.WeakValueDictionary[str, VirtualHost]] = weakref.WeakValueDictionary()
+_hosts_lock: Final = threading.Lock()
+
+
+def _virtual_host(name: str) -> VirtualHost:
+    with _hosts_lock:
+        host = _hosts.get(name)
+        if host is None:
+            host = _hosts[name] = VirtualHost(name)
+        return host
+
+
+_held: Final[list[VirtualHost]] = []
+
+
+def _before_fork() -> None:
+    """Hold all locks, so that no child inherits one that a thread of the parent holds."""
+    _hosts_lock.acquire()
+    _held.extend(_hosts.values())
+    for host in _held:
+        host.changed.acquire()
+
+
+def _after_fork() -> None:
+    for host in _held:
+        host.changed.release()
+    _held.clear()
+    _hosts_lock.release()
+
+
+os.register_at_fork(
+    before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork
+)
+
+
+@hookimpl
+def kombu_transport(scheme: str) -> TransportClass | None:
+    """Serve `memory`."""
+    return MemoryTransport if scheme == "memory" else None

@@ -1,0 +1,170 @@
+"""Finding what is installed: transports by URL scheme, loaded one at a time and only when named.
+
+Entry-point groups: `kombu_core.transports`, where the name is the scheme and only the one that is
+asked for is imported; and `kombu_core.extensions` for plugins that add exchange types, codecs or
+observers, which are loaded together when the first connection is made.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Final
+
+import pluggy
+
+from kombu_core import hookspecs
+from kombu_core.exceptions import PluginLoadError, TransportNotFoundError
+from kombu_core.transport import TransportClass
+
+logger = logging.getLogger(__name__)
+
+TRANSPORTS: Final = "kombu_core.transports"
+EXTENSIONS: Final = "kombu_core.extensions"
+
+#: Which distribution serves a scheme that is not installed; a hint for people, nothing more.
+_DISTRIBUTIONS: Final[Mapping[str, str]] = {
+    "amqp": "kombu-amqp",
+    "amqps": "kombu-amqp",
+    "pyamqp": "kombu-amqp",
+    "pika": "kombu-amqp[pika]",
+    "pikas": "kombu-amqp[pika]",
+    "redis": "kombu-redis",
+    "rediss": "kombu-redis",
+    "redis+socket": "kombu-redis",
+    "redis+cluster": "kombu-redis",
+    "sentinel": "kombu-redis",
+    "beanstalk": "kombu-beanstalk",
+    "sqlalchemy": "kombu-sqlalchemy",
+    "sqla": "kombu-sqlalchemy",
+    "django": "kombu-django",
+}
+
+
+class Plugins:
+    """The plugins of a program. Thread-safe; an instance knows nothing of another one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._manager = pluggy.PluginManager(hookspecs.PROJECT)
+        self._manager.add_hookspecs(hookspecs)
+        self._classes: dict[str, TransportClass] = {}
+        self._has_extensions = False
+
+    def register(self, plugin: object, name: str | None = None) -> None:
+        """Add a plugin that is no installed distribution, as a test's or an application's own.
+
+        Raises:
+            PluginLoadError: It implements a hook that does not exist, or another contract.
+        """
+        with self._lock:
+            shown = name or getattr(plugin, "__name__", type(plugin).__name__)
+            self._add(plugin, shown, shown, "the application")
+            self._classes.clear()
+
+    def schemes(self) -> list[str]:
+        """Return the URL schemes that are installed, sorted, without loading any plugin."""
+        return sorted({point.name for point in entry_points(group=TRANSPORTS)})
+
+    def transport_class(self, scheme: str) -> TransportClass:
+        """Return what serves `scheme` (`sqlalchemy+postgresql` is served as `sqlalchemy`, too).
+
+        Raises:
+            TransportNotFoundError: Nothing that is installed does; it says what would.
+            PluginLoadError: The plugin that should is broken.
+        """
+        with self._lock:
+            found = self._classes.get(scheme)
+            if found is None:
+                found = self._find(scheme)
+                self._classes[scheme] = found
+            return found
+
+    def exchange_types(self) -> dict[str, Any]:
+        """Return the exchange types that plugins add."""
+        merged: dict[str, Any] = {}
+        for types in self.hook.kombu_exchange_types():
+            merged.update(types)
+        return merged
+
+    def observer(self, hook_name: str) -> Callable[..., Any] | None:
+        """Return the caller of an observation hook, or None if no plugin implements it."""
+        hook = getattr(self.hook, hook_name)
+        return hook if hook.get_hookimpls() else None
+
+    @property
+    def hook(self) -> pluggy.HookRelay:
+        """The hooks, all extensions loaded."""
+        with self._lock:
+            if not self._has_extensions:
+                self._has_extensions = True
+                for point in entry_points(group=EXTENSIONS):
+                    try:
+                        self._load(point)
+                    except PluginLoadError as error:
+                        logger.error("%s", error, exc_info=error.__cause__)
+        return self._manager.hook
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _find(self, scheme: str) -> TransportClass:
+        point = _entry_point(scheme)
+        if point is not None:
+            self._load(point)
+        found = self.hook.kombu_transport(scheme=scheme)
+        if found is not None:
+            return found  # type: ignore[no-any-return]  # pluggy's hooks are untyped
+        if point is not None:
+            raise PluginLoadError(
+                point.name, _distribution(point), f"it serves no scheme {scheme!r} after all"
+            )
+        distribution = _DISTRIBUTIONS.get(scheme) or _DISTRIBUTIONS.get(scheme.partition("+")[0])
+        hint = f"Install it with: pip install {distribution}" if distribution else ""
+        raise TransportNotFoundError(scheme, self.schemes(), hint)
+
+    def _load(self, point: EntryPoint) -> None:
+        distribution = _distribution(point)
+        if self._manager.has_plugin(distribution):
+            return
+        try:
+            plugin = point.load()
+        except Exception as error:
+            # Whatever a plugin raises while it is imported is its own, and breaks no other.
+            reason = f"{type(error).__name__}: {error}"
+            raise PluginLoadError(point.name, distribution, reason) from error
+        self._add(plugin, distribution, point.name, distribution)
+
+    def _add(self, plugin: object, name: str, shown: str, distribution: str) -> None:
+        contract = getattr(plugin, "KOMBU_CONTRACT", hookspecs.CONTRACT_VERSION)
+        if contract != hookspecs.CONTRACT_VERSION:
+            raise PluginLoadError(
+                shown,
+                distribution,
+                f"it was made for contract {contract}, and this kombu-core has contract "
+                f"{hookspecs.CONTRACT_VERSION}; install matching versions",
+            )
+        try:
+            self._manager.register(plugin, name)
+            self._manager.check_pending()
+        except (pluggy.PluginValidationError, ValueError) as error:
+            self._manager.unregister(plugin)
+            raise PluginLoadError(shown, distribution, str(error)) from error
+
+
+def _entry_point(scheme: str) -> EntryPoint | None:
+    """Return the first entry point for a scheme, or for the part of it before a plus."""
+    for name in (scheme, scheme.partition("+")[0]):
+        found = list(entry_points(group=TRANSPORTS, name=name))
+        if found:
+            return found[0]
+    return None
+
+
+def _distribution(point: EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else point.value
+
+
+#: What connections use unless they are given their own.
+default_plugins: Final = Plugins()
