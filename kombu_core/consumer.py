@@ -68,6 +68,7 @@ class Consumer:
         self.prefetch_count = prefetch_count
         self.tag_prefix = tag_prefix
         self.on_cancel = on_cancel
+        self._registry = registry
         self._accept = registry.resolve_accept(accept)
         self._tags: dict[str, str] = {}
         self._numbers = itertools.count(1)
@@ -211,6 +212,7 @@ class Consumer:
 
     def _receive(self, message: Message) -> None:
         message.accept = self._accept
+        message.registry = self._registry
         if self._settled is not None:
             message.observe(self._settled)
         if self._received is not None:

@@ -11,9 +11,10 @@ import threading
 import time
 import weakref
 from bisect import bisect_left, insort
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from time import monotonic
 from typing import ClassVar, Final
 
@@ -46,15 +47,13 @@ Clock = Callable[[], float]
 
 
 class _Item:
-    """A stored message. `rank` orders by priority, then by age; it keeps its place by it."""
+    """A stored message. `sequence` is its place among those of its priority; it keeps it."""
 
-    __slots__ = ("deliveries", "envelope", "expires_at", "id", "priority", "rank", "ttl")
+    __slots__ = ("deliveries", "envelope", "expires_at", "id", "priority", "sequence", "ttl")
 
-    def __init__(
-        self, sequence: int, envelope: Envelope, priority: int = 0, ttl: float | None = None
-    ) -> None:
+    def __init__(self, sequence: int, envelope: Envelope, priority: int, ttl: float | None) -> None:
         self.id = str(sequence)
-        self.rank = (-priority, sequence)
+        self.sequence = sequence
         self.envelope = envelope
         self.priority = priority
         self.ttl = ttl
@@ -62,18 +61,44 @@ class _Item:
         self.expires_at: float | None = None
 
     def __lt__(self, other: _Item) -> bool:
-        return self.rank < other.rank
+        return self.sequence < other.sequence
 
 
 class _Queue:
-    """The messages of one queue, by state. Heaps, so that a release finds its old place."""
+    """The messages of one queue, by state."""
 
     def __init__(self) -> None:
-        self.ready: list[tuple[tuple[int, int], _Item]] = []
+        #: By priority, none of them empty.
+        self.lines: dict[int, deque[_Item]] = {}
         self.delayed: list[tuple[float, _Item]] = []
         #: By id: the message and the session that has it.
         self.claimed: dict[str, tuple[_Item, str]] = {}
+        self.ready = 0
         self.bytes_ready = 0
+
+    def push(self, item: _Item) -> None:
+        """Put a message to its place: at the end if it is new, near the head if it was there."""
+        line = self.lines.get(item.priority)
+        if line is None:
+            self.lines[item.priority] = deque((item,))
+        elif line[-1].sequence < item.sequence:
+            line.append(item)
+        else:
+            # Whatever is older than a returning message was returned too, so there is little.
+            older = next(at for at, other in enumerate(line) if other.sequence > item.sequence)
+            line.insert(older, item)
+        self.ready += 1
+        self.bytes_ready += len(item.envelope.body)
+
+    def pop(self, priority: int) -> _Item:
+        """Take out the oldest of a priority."""
+        line = self.lines[priority]
+        item = line.popleft()
+        if not line:
+            del self.lines[priority]
+        self.ready -= 1
+        self.bytes_ready -= len(item.envelope.body)
+        return item
 
 
 class VirtualHost:
@@ -124,7 +149,7 @@ class MemoryStore:
                 ready = 0
                 if there is not None:
                     self._promote(there)
-                    ready = len(there.ready)
+                    ready = there.ready
                 if drop.if_empty and ready:
                     raise NotEmpty(drop.queue)
                 dropped.append(ready)
@@ -225,15 +250,14 @@ class MemoryStore:
     def _make_ready(self, queue: _Queue, item: _Item) -> None:
         if item.ttl is not None and item.expires_at is None:
             item.expires_at = self._clock() + item.ttl
-        queue.bytes_ready += len(item.envelope.body)
-        heappush(queue.ready, (item.rank, item))
+        queue.push(item)
 
     def _promote(self, queue: _Queue) -> None:
         """Let the delayed messages whose time has come take their places."""
         while queue.delayed and queue.delayed[0][0] <= self._clock():
             _, item = heappop(queue.delayed)
             self._host.sequence += 1
-            item.rank = (-item.priority, self._host.sequence)
+            item.sequence = self._host.sequence
             self._make_ready(queue, item)
 
     def _release(self, queue: str, message_id: str, is_delivered: bool) -> None:
@@ -247,7 +271,7 @@ class MemoryStore:
     def _is_refused(queue: _Queue, limit: Limit, envelope: Envelope) -> bool:
         if limit.overflow != "reject":
             return False
-        if limit.max_length is not None and len(queue.ready) + 1 > limit.max_length:
+        if limit.max_length is not None and queue.ready + 1 > limit.max_length:
             return True
         size = queue.bytes_ready + len(envelope.body)
         return limit.max_bytes is not None and size > limit.max_bytes
@@ -258,18 +282,10 @@ class MemoryStore:
         """Push out the oldest of the lowest priority until the limit holds."""
         dropped = []
         while queue.ready and (
-            (limit.max_length is not None and len(queue.ready) > limit.max_length)
+            (limit.max_length is not None and queue.ready > limit.max_length)
             or (limit.max_bytes is not None and queue.bytes_ready > limit.max_bytes)
         ):
-            lowest = max(rank[0] for rank, _ in queue.ready)
-            if lowest == queue.ready[0][0][0]:
-                _, item = heappop(queue.ready)
-            else:
-                entry = min(entry for entry in queue.ready if entry[0][0] == lowest)
-                queue.ready.remove(entry)
-                heapify(queue.ready)
-                item = entry[1]
-            queue.bytes_ready -= len(item.envelope.body)
+            item = queue.pop(min(queue.lines))
             if limit.keep_dropped:
                 queue.claimed[item.id] = (item, session)
                 dropped.append(Claimed(Claim(name, item.id), item.envelope, item.deliveries))
@@ -287,23 +303,18 @@ class MemoryStore:
                     continue
                 if there.delayed:
                     self._promote(there)
-                ready = there.ready
-                for _ in range(min(wanted, limit - len(claimed), len(ready))):
-                    item = ready[0][1]
-                    expires_at = item.expires_at
+                for _ in range(min(wanted, limit - len(claimed), there.ready)):
+                    priority = max(there.lines)
+                    expires_at = there.lines[priority][0].expires_at
                     is_expired = expires_at is not None and expires_at <= self._clock()
                     if expired_only and not is_expired:
                         break
-                    heappop(ready)
-                    there.bytes_ready -= len(item.envelope.body)
+                    item = there.pop(priority)
                     there.claimed[item.id] = (item, session)
                     claimed.append(
                         Claimed(
-                            Claim(queue, item.id),
-                            item.envelope,
-                            item.deliveries,
-                            is_expired,
-                            item.priority,
+                            Claim(queue, item.id), item.envelope, item.deliveries, is_expired,
+                            priority,
                         )
                     )
         return claimed
@@ -330,7 +341,7 @@ class MemoryStore:
         if there is None:
             return False
         self._promote(there)
-        return bool(there.ready)
+        return there.ready > 0
 
     def _next_due(self, queues: Collection[str]) -> float:
         """Seconds until a delayed message of these queues becomes ready."""
@@ -344,7 +355,7 @@ class MemoryStore:
             if there is None:
                 return Counts(0, 0, 0)
             self._promote(there)
-            return Counts(len(there.ready), len(there.claimed), len(there.delayed))
+            return Counts(there.ready, len(there.claimed), len(there.delayed))
 
     def purge(self, queue: str) -> int:
         with self._host.changed:
@@ -352,9 +363,9 @@ class MemoryStore:
             if there is None:
                 return 0
             self._promote(there)
-            purged = len(there.ready)
-            there.ready.clear()
-            there.bytes_ready = 0
+            purged = there.ready
+            there.lines.clear()
+            there.ready = there.bytes_ready = 0
             return purged
 
     # -- sessions --------------------------------------------------------------------------

@@ -17,6 +17,9 @@ TRANSIENT: Final = 1
 PERSISTENT: Final = 2
 
 
+_NOT_DECODED: Final = object()
+
+
 class Properties(TypedDict, total=False):
     """The basic properties of AMQP 0-9-1 (section 1.8), without the headers table.
 
@@ -64,11 +67,9 @@ class Message:
     """
 
     __slots__ = (
-        "_decoded",
         "_headers",
-        "_is_decoded",
         "_on_settled",
-        "_registry",
+        "_payload",
         "_state",
         "accept",
         "channel",
@@ -76,6 +77,7 @@ class Message:
         "delivery_tag",
         "envelope",
         "redelivered",
+        "registry",
     )
 
     def __init__(
@@ -83,7 +85,6 @@ class Message:
         channel: Channel,
         envelope: Envelope,
         delivery_tag: int,
-        *,
         redelivered: bool = False,
         consumer_tag: str = "",
         is_settled: bool = False,
@@ -95,10 +96,10 @@ class Message:
         self.consumer_tag = consumer_tag
         #: Content types that `payload` may decode; None: those that are enabled in the registry.
         self.accept: Collection[str] | None = None
-        self._registry: Registry = default_registry
+        #: What decodes it.
+        self.registry: Registry = default_registry
         self._state = "ACK" if is_settled else "RECEIVED"
-        self._is_decoded = False
-        self._decoded: Any = None
+        self._payload: Any = _NOT_DECODED
         self._headers: dict[str, Any] | None = None
         self._on_settled: Callable[..., Any] | None = None
 
@@ -150,25 +151,25 @@ class Message:
             ContentRefusedError: The content type is not accepted.
             DecodeError: The body is not what its content type says.
         """
-        if not self._is_decoded:
-            self._decoded = self.decode()
-            self._is_decoded = True
-        return self._decoded
-
-    def decode(self) -> Any:
-        """Decode the body anew; see `payload`."""
+        if self._payload is not _NOT_DECODED:
+            return self._payload
         envelope = self.envelope
         body = envelope.body
-        compression = envelope.headers.get("compression") if envelope.headers else None
-        if compression is not None:
-            body = self._registry.decompress(body, compression)
+        headers = envelope.headers
+        if headers and "compression" in headers:
+            body = self.registry.decompress(body, headers["compression"])
         properties = envelope.properties
-        return self._registry.loads(
+        self._payload = self.registry.loads(
             body,
             properties.get("content_type"),
             properties.get("content_encoding"),
             accept=self.accept,
         )
+        return self._payload
+
+    def decode(self) -> Any:
+        """Return `payload`; kombu's name for it."""
+        return self.payload
 
     # -- settling -------------------------------------------------------------------------------
 

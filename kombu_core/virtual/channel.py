@@ -19,7 +19,7 @@ from kombu_core.exceptions import (
 from kombu_core.message import Envelope, Malformed, Message
 from kombu_core.transport import Publication, QueueDeclareOk
 from kombu_core.virtual.broker import lost_text
-from kombu_core.virtual.consuming import VirtualConsumer
+from kombu_core.virtual.consuming import Delivery, VirtualConsumer
 from kombu_core.virtual.ledger import Entry, Ledger
 from kombu_core.virtual.policy import check_arguments, policy_of
 from kombu_core.virtual.routing import Destination
@@ -264,7 +264,7 @@ class VirtualChannel:
                 elif isinstance(item.content, Malformed):
                     parts.broker.quarantine(item)
                 else:
-                    return self._message(item, item.content, None, no_ack=no_ack)
+                    return self._message((None, item), no_ack, "")
 
     def basic_consume(
         self,
@@ -336,7 +336,7 @@ class VirtualChannel:
             if not requeue:
                 raise ChannelError("NOT_IMPLEMENTED - requeue=false", 540)
             entries = self._ledger.take_all()
-            self._report(parts.broker.release([Release(e.claimed.claim) for e in entries]))
+            self._report(parts.broker.release([Release(claimed.claim) for _, claimed in entries]))
 
     def flow(self, active: bool) -> None:
         with _Method(self):
@@ -349,42 +349,26 @@ class VirtualChannel:
         buffered = sum(consumer.buffered for consumer in self._consumers.values())
         return self._global_prefetch - len(self._ledger) - buffered
 
-    def deliver(self, consumer: VirtualConsumer, claimed: Claimed) -> None:
+    def deliver(self, delivery: Delivery) -> None:
         """Give a claimed message to its consumer's callback, whose exceptions come out."""
-        content = claimed.content
-        if isinstance(content, Malformed):
-            raise TypeError("only readable messages are delivered")
-        consumer.callback(
-            self._message(claimed, content, consumer, no_ack=consumer.no_ack, tag=consumer.tag)
-        )
+        consumer = delivery.consumer
+        consumer.callback(self._message(delivery, consumer.no_ack, consumer.tag))
 
     def consumer_gone(self, consumer: VirtualConsumer) -> None:
         """Tell the application that the broker cancelled its consumer."""
         if self._consumers.pop(consumer.tag, None) is not None and consumer.on_cancel is not None:
             consumer.on_cancel(consumer.tag)
 
-    def _message(
-        self,
-        claimed: Claimed,
-        content: Envelope,
-        consumer: VirtualConsumer | None,
-        *,
-        no_ack: bool,
-        tag: str = "",
-    ) -> Message:
+    def _message(self, entry: Entry, no_ack: bool, consumer_tag: str) -> Message:
+        claimed = entry[1]
         if no_ack:
             delivery_tag = self._ledger.tag()
             self._transport.acknowledge(claimed.claim)
         else:
-            delivery_tag = self._ledger.add(claimed, consumer)
-        return Message(
-            self,
-            content,
-            delivery_tag,
-            redelivered=claimed.deliveries > 0,
-            consumer_tag=tag,
-            is_settled=no_ack,
-        )
+            delivery_tag = self._ledger.add(entry)
+        # Whoever claims sorts the malformed out.
+        envelope: Envelope = claimed.content  # type: ignore[assignment]
+        return Message(self, envelope, delivery_tag, claimed.deliveries > 0, consumer_tag, no_ack)
 
     # -- settling --------------------------------------------------------------------------
 
@@ -393,10 +377,10 @@ class VirtualChannel:
             # The path of nearly every message.
             entry = self._ledger.pop(delivery_tag)
             if entry is not None:
-                self._transport.acknowledge(entry.claimed.claim)
+                self._transport.acknowledge(entry[1].claim)
                 return
         with _Method(self):
-            claims = [entry.claimed.claim for entry in self._ledger.take(delivery_tag, multiple)]
+            claims = [claimed.claim for _, claimed in self._ledger.take(delivery_tag, multiple)]
             if self._tx is not None:
                 self._tx.acks += claims
                 return
@@ -407,14 +391,14 @@ class VirtualChannel:
         with _Method(self) as parts:
             entries = self._ledger.take(delivery_tag, multiple)
             if requeue:
-                releases = [Release(entry.claimed.claim) for entry in entries]
+                releases = [Release(claimed.claim) for _, claimed in entries]
                 if self._tx is not None:
                     self._tx.releases += releases
                     return
                 self._transport.flush()
                 self._report(parts.broker.release(releases))
                 return
-            dead = [entry.claimed for entry in entries]
+            dead = [claimed for _, claimed in entries]
             if self._tx is not None:
                 self._tx.dead += dead
                 return
@@ -482,7 +466,7 @@ class VirtualChannel:
         self._consumers.clear()
         parts.dispatcher.remove(consumers)
         self._transport.flush()
-        parts.broker.release([Release(entry.claimed.claim) for entry in self._ledger.take_all()])
+        parts.broker.release([Release(claimed.claim) for _, claimed in self._ledger.take_all()])
         for consumer in consumers:
             parts.declarations.remove_consumers(
                 consumer.queue, parts.session, (self.channel_id, consumer.tag)

@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from kombu_core.exceptions import NotFoundError
 from kombu_core.message import Malformed
@@ -76,6 +76,13 @@ class VirtualConsumer:
         return max(0, min(room, self.channel.window()))
 
 
+class Delivery(NamedTuple):
+    """A claimed message and the consumer that gets it."""
+
+    consumer: VirtualConsumer
+    claimed: Claimed
+
+
 class Dispatcher:
     """The claimed messages of one connection on their way to its consumers.
 
@@ -88,7 +95,7 @@ class Dispatcher:
         self._declarations = declarations
         self._lock = threading.RLock()
         self._consumers: dict[str, list[VirtualConsumer]] = {}
-        self._buffer: deque[tuple[VirtualConsumer, Claimed]] = deque()
+        self._buffer: deque[Delivery] = deque()
         self._turn = 0
         self._checked_at = 0.0
 
@@ -121,16 +128,17 @@ class Dispatcher:
                     self._consumers.pop(consumer.queue, None)
         self._broker.release(releases)
 
-    def take(self) -> tuple[VirtualConsumer, Claimed] | None:
+    def take(self) -> Delivery | None:
         """Return the next delivery, or None if nothing is claimed."""
         with self._lock:
-            for _ in range(len(self._buffer)):
-                consumer, claimed = self._buffer.popleft()
-                if consumer.channel.is_paused:
-                    self._buffer.append((consumer, claimed))
-                    continue
-                consumer.buffered -= 1
-                return consumer, claimed
+            buffer = self._buffer
+            for _ in range(len(buffer)):
+                delivery = buffer.popleft()
+                consumer = delivery[0]
+                if not consumer.channel.is_paused:
+                    consumer.buffered -= 1
+                    return delivery
+                buffer.append(delivery)
             return None
 
     def fill(self) -> bool:
@@ -204,21 +212,30 @@ class Dispatcher:
 
     def _distribute(self, claimed: list[Claimed], room: dict[str, list[VirtualConsumer]]) -> None:
         """Give messages to the consumers of their queue in turn, as far as each has room."""
-        surplus = []
+        by_queue: dict[str, list[Claimed]] = {}
+        for item in claimed:
+            by_queue.setdefault(item.claim.queue, []).append(item)
+        surplus: list[Release] = []
         with self._lock:
-            for item in claimed:
-                consumers = room[item.claim.queue]
-                while consumers and (
-                    not consumers[0].capacity()
-                    or consumers[0] not in self._consumers.get(item.claim.queue, ())
-                ):
-                    consumers.pop(0)
-                if not consumers:
-                    surplus.append(Release(item.claim, is_delivered=False))
-                    continue
-                consumer = consumers.pop(0)
-                consumers.append(consumer)
-                consumer.buffered += 1
-                self._buffer.append((consumer, item))
+            for queue, items in by_queue.items():
+                there = self._consumers.get(queue, ())
+                line = deque(
+                    (consumer, consumer.capacity()) for consumer in room[queue] if consumer in there
+                )
+                while len(line) == 1 and items:
+                    # One consumer takes all that it has room for.
+                    consumer, left = line.popleft()
+                    self._buffer.extend([Delivery(consumer, item) for item in items[:left]])
+                    consumer.buffered += min(left, len(items))
+                    items = items[left:]
+                for item in items:
+                    while line and line[0][1] <= 0:
+                        line.popleft()
+                    if not line:
+                        surplus.append(Release(item.claim, is_delivered=False))
+                        continue
+                    consumer, left = line.popleft()
+                    line.append((consumer, left - 1))
+                    consumer.buffered += 1
+                    self._buffer.append(Delivery(consumer, item))
         self._broker.release(surplus)
-

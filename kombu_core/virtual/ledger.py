@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from kombu_core.exceptions import PreconditionFailedError
 from kombu_core.virtual.store import Claimed
@@ -15,11 +15,8 @@ class Window(Protocol):
     unacked: int
 
 
-class Entry(NamedTuple):
-    """One delivery that waits to be settled; `window` is None for what `basic.get` fetched."""
-
-    claimed: Claimed
-    window: Window | None
+#: One delivery: to whom (None: it was fetched by `basic.get`), and what.
+Entry = tuple[Window | None, Claimed]
 
 
 class Ledger:
@@ -39,11 +36,12 @@ class Ledger:
             self._last_tag += 1
             return self._last_tag
 
-    def add(self, claimed: Claimed, window: Window | None) -> int:
+    def add(self, entry: Entry) -> int:
         """Enter a delivery and return its tag: 1, 2, 3, … on each channel."""
+        window = entry[0]
         with self._lock:
             self._last_tag = tag = self._last_tag + 1
-            self._entries[tag] = Entry(claimed, window)
+            self._entries[tag] = entry
             if window is not None:
                 window.unacked += 1
             return tag
@@ -52,8 +50,8 @@ class Ledger:
         """Remove and return one delivery; None if the tag is not among the unsettled."""
         with self._lock:
             entry = self._entries.pop(tag, None)
-            if entry is not None and entry.window is not None:
-                entry.window.unacked -= 1
+            if entry is not None and entry[0] is not None:
+                entry[0].unacked -= 1
             return entry
 
     def take(self, tag: int, multiple: bool = False) -> list[Entry]:
@@ -80,9 +78,9 @@ class Ledger:
 
     def _remove(self, tags: list[int]) -> list[Entry]:
         taken = [self._entries.pop(tag) for tag in tags]
-        for entry in taken:
-            if entry.window is not None:
-                entry.window.unacked -= 1
+        for window, _ in taken:
+            if window is not None:
+                window.unacked -= 1
         return taken
 
 

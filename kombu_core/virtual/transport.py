@@ -27,7 +27,7 @@ from kombu_core.exceptions import (
 from kombu_core.transport import TransportParameters
 from kombu_core.virtual.broker import Broker, lost_text
 from kombu_core.virtual.channel import VirtualChannel
-from kombu_core.virtual.consuming import Dispatcher
+from kombu_core.virtual.consuming import WAIT_SLICE, Delivery, Dispatcher
 from kombu_core.virtual.declarations import Declarations
 from kombu_core.virtual.directory import Directory
 from kombu_core.virtual.keeper import Keeper
@@ -222,28 +222,33 @@ class VirtualTransport:
     # -- draining --------------------------------------------------------------------------
 
     def drain_events(self, timeout: float | None = None) -> None:
-        deadline = None if timeout is None else monotonic() + timeout
         with self._draining:
-            dispatcher = self.parts.dispatcher
-            while True:
+            dispatcher = (self._parts or self.parts).dispatcher
+            delivery = dispatcher.take() or self._await_delivery(dispatcher, timeout)
+            if delivery is not None:
+                delivery.consumer.channel.deliver(delivery)
+
+    def _await_delivery(
+        self, dispatcher: Dispatcher, timeout: float | None
+    ) -> Delivery | None:
+        """Wait for the next delivery; None after a cancellation that was handled instead."""
+        deadline = None if timeout is None else monotonic() + timeout
+        while True:
+            self.flush()
+            self._raise_lost()
+            if dispatcher.fill():
                 delivery = dispatcher.take()
                 if delivery is not None:
-                    consumer, claimed = delivery
-                    consumer.channel.deliver(consumer, claimed)
-                    return
-                self.flush()
-                self._raise_lost()
-                if dispatcher.fill():
-                    continue
-                gone = dispatcher.cancelled()
-                if gone:
-                    for consumer in gone:
-                        consumer.channel.consumer_gone(consumer)
-                    return
-                left = 1.0 if deadline is None else deadline - monotonic()
-                if left <= 0:
-                    raise OperationTimeoutError("Nothing came within the timeout")
-                dispatcher.wait(left)
+                    return delivery
+            gone = dispatcher.cancelled()
+            if gone:
+                for consumer in gone:
+                    consumer.channel.consumer_gone(consumer)
+                return None
+            left = WAIT_SLICE if deadline is None else deadline - monotonic()
+            if left <= 0:
+                raise OperationTimeoutError("Nothing came within the timeout")
+            dispatcher.wait(left)
 
     # -- settling --------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ refused (`RefusalContract`). So nothing can be both undeclared and silently igno
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import pytest
@@ -37,13 +37,6 @@ def _has(capabilities: Capabilities, name: str) -> bool:
     if name.startswith(_EXCHANGE):
         return name.removeprefix(_EXCHANGE) in capabilities.exchange_types
     return bool(getattr(capabilities, name))
-
-
-def all_asks() -> Iterator[tuple[str, str]]:
-    """Yield (capability, name of an ask) of the whole table."""
-    for capability, asks in ASKS.items():
-        for label in asks:
-            yield capability, label
 
 
 def _plain_queue(channel: Channel, names: Names) -> str:
@@ -135,3 +128,6 @@ ASKS: Final[dict[str, dict[str, Ask]]] = {
     },
     "delay": {"delay": _publish_with(delay=0.05)},
 }
+
+#: (capability, name of an ask) of the whole table.
+ALL_ASKS: Final = [(capability, label) for capability, asks in ASKS.items() for label in asks]
