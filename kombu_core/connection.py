@@ -456,4 +456,4 @@ class Connection:
 #: kombu's first name for it.
 BrokerConnection = Connection
 
-_RETRYABLE: Final = (ConnectError, ConnectionLostError)
+_RETRYABLE: Final[tuple[type[BaseException], ...]] = (ConnectError, ConnectionLostError)

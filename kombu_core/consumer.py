@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
+from kombu_core.declaration import channel_of
 from kombu_core.entity import Queue
 from kombu_core.exceptions import CodecError, ConfigurationError
 from kombu_core.message import Message
@@ -81,7 +82,7 @@ class Consumer:
             self.declare()
 
     def _attach(self, channel: Channel | Connection) -> Channel:
-        attached: Channel = getattr(channel, "default_channel", channel)
+        attached = channel_of(channel)
         client = attached.transport.client
         if client is not None:
             self._received = client.plugins.observer("kombu_message_received")
@@ -185,9 +186,7 @@ class Consumer:
         tags = dict(self._tags)
         self._tags = {}
         self.channel = self._attach(channel)
-        self._queues = {
-            name: queue(self.channel) for name, queue in self._queues.items()
-        }
+        self._queues = {name: queue(self.channel) for name, queue in self._queues.items()}
         if self.auto_declare:
             self.declare()
         for name, tag in tags.items():

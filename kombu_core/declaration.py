@@ -9,7 +9,7 @@ attributes of an unbound one can be assigned, and none of a bound one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 from kombu_core.exceptions import NotBoundError
 
@@ -26,6 +26,12 @@ class HasDefaultChannel(Protocol):
     def default_channel(self) -> Channel:
         """The channel for what does not ask for one of its own."""
         ...
+
+
+def channel_of(given: Channel | HasDefaultChannel) -> Channel:
+    """Return a channel as it is, and the default channel of a connection."""
+    found: Any = getattr(given, "default_channel", given)
+    return cast("Channel", found)
 
 
 class Entity:
@@ -81,7 +87,7 @@ class Entity:
             self._attach(channel)
 
     def _attach(self, channel: Channel | HasDefaultChannel) -> None:
-        self._set(_channel=getattr(channel, "default_channel", channel))
+        self._set(_channel=channel_of(channel))
 
     @property
     def is_bound(self) -> bool:

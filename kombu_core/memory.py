@@ -276,9 +276,7 @@ class MemoryStore:
         size = queue.bytes_ready + len(envelope.body)
         return limit.max_bytes is not None and size > limit.max_bytes
 
-    def _shorten(
-        self, name: str, queue: _Queue, limit: Limit, session: str
-    ) -> list[Claimed]:
+    def _shorten(self, name: str, queue: _Queue, limit: Limit, session: str) -> list[Claimed]:
         """Push out the oldest of the lowest priority until the limit holds."""
         dropped = []
         while queue.ready and (
@@ -313,7 +311,10 @@ class MemoryStore:
                     there.claimed[item.id] = (item, session)
                     claimed.append(
                         Claimed(
-                            Claim(queue, item.id), item.envelope, item.deliveries, is_expired,
+                            Claim(queue, item.id),
+                            item.envelope,
+                            item.deliveries,
+                            is_expired,
                             priority,
                         )
                     )
@@ -399,7 +400,9 @@ class MemoryStore:
 
     def _release_all(self, session: str) -> None:
         for name, queue in self._host.queues.items():
-            for message_id in [key for key, (_, owner) in queue.claimed.items() if owner == session]:
+            for message_id in [
+                key for key, (_, owner) in queue.claimed.items() if owner == session
+            ]:
                 self._release(name, message_id, is_delivered=True)
         self._host.changed.notify_all()
 
@@ -468,9 +471,7 @@ def _after_fork() -> None:
     _hosts_lock.release()
 
 
-os.register_at_fork(
-    before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork
-)
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
 
 
 @hookimpl

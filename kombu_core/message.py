@@ -206,7 +206,10 @@ class Message:
         self.reject(requeue=True)
 
     def ack_log_error(
-        self, logger: Logger, errors: tuple[type[BaseException], ...] = (BrokerError,), multiple: bool = False
+        self,
+        logger: Logger,
+        errors: tuple[type[BaseException], ...] = (BrokerError,),
+        multiple: bool = False,
     ) -> None:
         """`ack`, with an error of the types in `errors` logged instead of raised."""
         try:
@@ -215,7 +218,10 @@ class Message:
             logger.critical("Cannot acknowledge %r: %r", self.delivery_tag, exc, exc_info=True)
 
     def reject_log_error(
-        self, logger: Logger, errors: tuple[type[BaseException], ...] = (BrokerError,), requeue: bool = False
+        self,
+        logger: Logger,
+        errors: tuple[type[BaseException], ...] = (BrokerError,),
+        requeue: bool = False,
     ) -> None:
         """`reject`, with an error of the types in `errors` logged instead of raised."""
         try:

@@ -60,7 +60,7 @@ class Plugins:
             PluginLoadError: It implements a hook that does not exist, or another contract.
         """
         with self._lock:
-            shown = name or getattr(plugin, "__name__", type(plugin).__name__)
+            shown = name or str(getattr(plugin, "__name__", type(plugin).__name__))
             self._add(plugin, shown, shown, "the application")
             self._classes.clear()
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
+from kombu_core.declaration import channel_of
 from kombu_core.entity import Exchange, Queue
 from kombu_core.exceptions import ConfigurationError, UnsupportedError
 from kombu_core.exchange import to_delivery_mode
@@ -68,7 +69,7 @@ class Producer:
         self._publishing: Callable[..., Any] | None = None
         self._published: Callable[..., Any] | None = None
         if hasattr(channel, "default_channel"):
-            self._connection = channel
+            self._connection = cast("Connection", channel)
         else:
             self._attach(channel)
 
@@ -87,7 +88,7 @@ class Producer:
 
     def revive(self, channel: Channel | Connection) -> None:
         """Go on with another channel, as after a reconnect; declares anew what is needed."""
-        self._attach(getattr(channel, "default_channel", channel))
+        self._attach(channel_of(channel))
 
     def _attach(self, channel: Channel) -> None:
         self._channel = channel
@@ -138,7 +139,7 @@ class Producer:
         exchange: Exchange | str | None = None,
         retry: bool = False,
         retry_policy: Mapping[str, Any] | None = None,
-        declare: Iterable[Exchange | Queue] = (),
+        declare: Iterable[Exchange | Queue] | None = None,
         expiration: float | None = None,
         timeout: float | None = None,
         delay: float = 0.0,
@@ -205,9 +206,9 @@ class Producer:
             "content_type": content_type,
             "content_encoding": content_encoding,
             "delivery_mode": (
-                (target.delivery_mode or PERSISTENT)
-                if delivery_mode is None
-                else to_delivery_mode(delivery_mode)
+                to_delivery_mode(delivery_mode) or target.delivery_mode or PERSISTENT
+                if delivery_mode is not None
+                else target.delivery_mode or PERSISTENT
             ),
         }
         if priority is not None:
@@ -219,6 +220,7 @@ class Producer:
         envelope = Envelope(
             data, basic, all_headers, name, self.routing_key if routing_key is None else routing_key
         )
+        declare = tuple(declare) if declare else ()
         batch = self._batches.get(get_ident()) if self._batches else None
         if batch is not None:
             for entity in declare:
@@ -226,7 +228,7 @@ class Producer:
             batch.add(Publication(envelope, mandatory, delay))
         elif retry:
             self._with_retry(
-                partial(self._send, envelope, mandatory, delay, timeout, tuple(declare)),
+                partial(self._send, envelope, mandatory, delay, timeout, declare),
                 retry_policy,
             )
         else:
@@ -241,7 +243,7 @@ class Producer:
         declare: Iterable[Exchange | Queue],
     ) -> None:
         channel = self.channel
-        for entity in declare or ():
+        for entity in declare:
             self.maybe_declare(entity)
         if self._publishing is not None:
             self._publishing(transport=channel.transport, envelope=envelope)
@@ -257,9 +259,7 @@ class Producer:
         finally:
             self._published(transport=channel.transport, envelope=envelope, error=error)
 
-    def _with_retry(
-        self, send: Callable[[], None], policy: Mapping[str, Any] | None
-    ) -> None:
+    def _with_retry(self, send: Callable[[], None], policy: Mapping[str, Any] | None) -> None:
         connection = self._connection or self.channel.transport.client
         if connection is None:
             raise ConfigurationError("retry=True needs a channel that was made by a Connection")
@@ -322,7 +322,7 @@ class ProducerBatch:
     """See `Producer.batch`."""
 
     def __init__(self, producer: Producer, max_size: int) -> None:
-        if isinstance(max_size, bool) or not isinstance(max_size, int) or max_size < 1:
+        if max_size < 1:
             raise ConfigurationError(f"max_size of a batch is {max_size!r}, not a positive number")
         self._producer = producer
         self._max_size = max_size

@@ -133,7 +133,11 @@ class Broker:
         return plan
 
     def _add(
-        self, plan: _Plan, position: int, publication: Publication, record: QueueRecord,
+        self,
+        plan: _Plan,
+        position: int,
+        publication: Publication,
+        record: QueueRecord,
         ttl: float | None,
     ) -> None:
         envelope = publication.envelope
@@ -168,7 +172,7 @@ class Broker:
         if expiration is None:
             return None
         self.capabilities.require("message_ttl", "a message was published with an expiration")
-        if not (isinstance(expiration, str) and expiration.isdecimal()):
+        if not str(expiration).isdecimal():
             raise PreconditionFailedError(
                 f"PRECONDITION_FAILED - invalid expiration {expiration!r}: "
                 "whole milliseconds as text are wanted"
@@ -281,7 +285,7 @@ class Broker:
         self.store.commit(batch)
 
     def expire(self, queues: Collection[str], limit: int = 100) -> bool:
-        """Dead-letter what is at the head of `queues` and out of time; True if there may be more."""
+        """Dead-letter what is out of time at the head of `queues`; True if there may be more."""
         wants = [Want(queue, limit, expired_only=True) for queue in queues]
         if not wants:
             return False

@@ -224,8 +224,11 @@ class VirtualChannel:
         with _Method(self) as parts:
             if self._tx is not None:
                 for publication in publications:
-                    self.basic_publish(publication.envelope, mandatory=publication.mandatory,
-                                       delay=publication.delay)
+                    self.basic_publish(
+                        publication.envelope,
+                        mandatory=publication.mandatory,
+                        delay=publication.delay,
+                    )
                 return
             failed: dict[int, Exception] = {}
             for position, error in parts.broker.publish(publications).items():
@@ -418,8 +421,9 @@ class VirtualChannel:
     def confirm_select(self) -> None:
         with _Method(self):
             if self._tx is not None:
-                raise PreconditionFailedError("PRECONDITION_FAILED - cannot switch from tx to "
-                                              "confirm mode")
+                raise PreconditionFailedError(
+                    "PRECONDITION_FAILED - cannot switch from tx to confirm mode"
+                )
 
     def tx_select(self) -> None:
         with _Method(self):

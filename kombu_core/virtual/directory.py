@@ -274,4 +274,3 @@ def exchange_record(name: str, document: Document) -> ExchangeRecord | None:
     if name in PREDECLARED:
         return ExchangeRecord(name, PREDECLARED[name])
     return None
-

@@ -190,7 +190,7 @@ class Store(Protocol):
         ...
 
     def scan(self, prefix: str) -> list[str]:
-        """Return the keys that begin with `prefix`, sorted; at a cost that others' keys don't raise."""
+        """Return the keys that begin with `prefix`, sorted; what others there are costs nothing."""
         ...
 
     # -- queues ----------------------------------------------------------------------------

@@ -259,9 +259,7 @@ def check_access(queue: QueueRecord, session: str, *, declares: str | None = Non
 def check_not_default(exchange: str) -> None:
     """Refuse to declare, delete or bind the default exchange (403)."""
     if not exchange:
-        raise AccessRefusedError(
-            "ACCESS_REFUSED - operation not permitted on the default exchange"
-        )
+        raise AccessRefusedError("ACCESS_REFUSED - operation not permitted on the default exchange")
 
 
 def check_equivalent(

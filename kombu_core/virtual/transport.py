@@ -228,9 +228,7 @@ class VirtualTransport:
             if delivery is not None:
                 delivery.consumer.channel.deliver(delivery)
 
-    def _await_delivery(
-        self, dispatcher: Dispatcher, timeout: float | None
-    ) -> Delivery | None:
+    def _await_delivery(self, dispatcher: Dispatcher, timeout: float | None) -> Delivery | None:
         """Wait for the next delivery; None after a cancellation that was handled instead."""
         deadline = None if timeout is None else monotonic() + timeout
         while True:
