@@ -23,7 +23,8 @@ class RedisOptions:
         health_check_interval: A connection that was idle for longer is asked whether it is alive
             before it is used.
         max_connections: How many sockets one transport may open; None: any number. Each thread
-            that publishes or waits at the same time takes one.
+            that talks at the same time takes one, and one that waits keeps it; who finds none
+            for as long as `socket_timeout` gets `ConnectionLimitExceededError`.
         client_name: For `CLIENT LIST`; None: none.
         username: User of the access control list; the URL's user if None.
         ssl_ca_certs: File with the certificates of the authorities to trust; None: the system's.
