@@ -97,9 +97,7 @@ class Names:
 # -- waiting ---------------------------------------------------------------------------------
 
 
-def until(
-    look: Callable[[], T], what: str = "the condition", timeout: float = DEADLINE
-) -> T:
+def until(look: Callable[[], T], what: str = "the condition", timeout: float = DEADLINE) -> T:
     """Look again and again until `look` returns something true, and return that."""
     deadline = time.monotonic() + timeout
     while not (seen := look()):

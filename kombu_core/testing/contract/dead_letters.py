@@ -147,9 +147,7 @@ class DeadLetterContract(ContractFixtures):
     def test_a_missing_dead_letter_exchange_drops_the_message(
         self, channel: Channel, name: Names
     ) -> None:
-        channel.queue_declare(
-            queue := name(), arguments={"x-dead-letter-exchange": name("none")}
-        )
+        channel.queue_declare(queue := name(), arguments={"x-dead-letter-exchange": name("none")})
         publish(channel, "", queue, "bad")
         fetch(channel, queue).reject()
         assert channel.is_open

@@ -29,7 +29,7 @@ LOCKED: Final[dict[str, Callable[[Channel, str], object]]] = {
     "declare exclusive": lambda channel, queue: channel.queue_declare(queue, exclusive=True),
     "declare passive": lambda channel, queue: channel.queue_declare(queue, passive=True),
     "bind": lambda channel, queue: channel.queue_bind(queue, "amq.fanout"),
-    "unbind": lambda channel, queue: channel.queue_unbind(queue, "amq.fanout"),
+    "unbind": lambda channel, queue: channel.queue_unbind(queue, "amq.fanout", "bound"),
     "purge": lambda channel, queue: channel.queue_purge(queue),
     "delete": lambda channel, queue: channel.queue_delete(queue),
     "get": lambda channel, queue: channel.basic_get(queue),
@@ -46,6 +46,7 @@ class ExclusiveQueueContract(ContractFixtures):
         self, channel: Channel, other: Channel, name: Names, action: str
     ) -> None:
         channel.queue_declare(queue := name(), exclusive=True)
+        channel.queue_bind(queue, "amq.fanout", "bound")
         with pytest.raises(ResourceLockedError) as caught:
             LOCKED[action](other, queue)
         assert caught.value.code == 405

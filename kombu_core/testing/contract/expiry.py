@@ -103,9 +103,7 @@ class ExpiryContract(ContractFixtures):
         assert take(other, queue, 0) == []
 
     @requires("message_ttl")
-    def test_a_requeued_message_keeps_its_old_deadline(
-        self, channel: Channel, name: Names
-    ) -> None:
+    def test_a_requeued_message_keeps_its_old_deadline(self, channel: Channel, name: Names) -> None:
         channel.queue_declare(queue := name(), arguments={"x-message-ttl": 4 * SHORT})
         publish(channel, "", queue, "1")
         message = fetch(channel, queue)

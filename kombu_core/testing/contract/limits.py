@@ -90,12 +90,15 @@ class LimitContract(ContractFixtures):
         assert take(channel, queue, 1) == ["1"]
 
     @requires("max_length", "priorities")
-    def test_the_lowest_priority_is_pushed_out_first(self, channel: Channel, name: Names) -> None:
+    def test_the_head_is_pushed_out_even_if_its_priority_is_the_highest(
+        self, channel: Channel, name: Names
+    ) -> None:
+        # RabbitMQ, "Priority Queue Support": the head is what would be delivered next.
         arguments = {"x-max-length": 2, "x-max-priority": 5}
         channel.queue_declare(queue := name(), arguments=arguments)
         for body, priority in (("a", 3), ("b", 1), ("c", 5)):
             publish(channel, "", queue, body, priority=priority)
-        assert take(channel, queue, 2) == ["c", "a"]
+        assert take(channel, queue, 2) == ["a", "b"]
 
     @requires("max_length")
     @pytest.mark.parametrize(

@@ -124,8 +124,8 @@ class PrefetchContract(ContractFixtures):
         self, connection: ContractConnection, channel: Channel, name: Names
     ) -> None:
         first, second = name(), name()
-        channel.basic_qos(prefetch_count=3, apply_global=True)
         channel.basic_qos(prefetch_count=2)
+        channel.basic_qos(prefetch_count=3, apply_global=True)
         inboxes = [Inbox(), Inbox()]
         for queue, inbox in zip((first, second), inboxes, strict=True):
             channel.queue_declare(queue)
@@ -133,6 +133,19 @@ class PrefetchContract(ContractFixtures):
             channel.basic_consume(queue, inbox)
         drain_quiet(connection)
         assert sorted(map(len, inboxes)) == [1, 2]
+
+    def test_a_later_limit_for_each_consumer_ends_that_of_the_channel(
+        self, connection: ContractConnection, channel: Channel, name: Names
+    ) -> None:
+        channel.queue_declare(queue := name())
+        channel.basic_qos(prefetch_count=1, apply_global=True)
+        channel.basic_qos(prefetch_count=2)
+        inboxes = [Inbox(), Inbox()]
+        for inbox in inboxes:
+            channel.basic_consume(queue, inbox)
+        publish(channel, "", queue, *"12345")
+        drain_quiet(connection)
+        assert [len(inbox) for inbox in inboxes] == [2, 2]
 
     def test_the_limit_is_for_this_channel_only(
         self, connection: ContractConnection, name: Names

@@ -110,9 +110,7 @@ class SettlementContract(ContractFixtures):
         connection.release()
         assert take(other, queue, 0) == []
 
-    def test_a_requeued_message_goes_back_to_its_place(
-        self, channel: Channel, name: Names
-    ) -> None:
+    def test_a_requeued_message_goes_back_to_its_place(self, channel: Channel, name: Names) -> None:
         channel.queue_declare(queue := name())
         publish(channel, "", queue, "1", "2", "3")
         fetch(channel, queue).requeue()
