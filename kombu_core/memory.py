@@ -225,7 +225,9 @@ class MemoryStore:
                 if limit is not None and limit.overflow == "drop-head":
                     dropped += self._shorten(queue, there, limit, batch.session)
             for claim in batch.acks:
-                del host.queues[claim.queue].claimed[claim.id]
+                queue_of_claim = host.queues.get(claim.queue)
+                if queue_of_claim is not None:
+                    queue_of_claim.claimed.pop(claim.id, None)
             for release in batch.releases:
                 self._release(release.claim.queue, release.claim.id, release.is_delivered)
             if host.waiting and (batch.puts or batch.releases):
@@ -235,7 +237,10 @@ class MemoryStore:
         return _STORED
 
     def _lost(self, batch: Batch) -> list[Claim]:
+        """Return the claims that the session lost; one that lives has lost none."""
         queues, session = self._host.queues, batch.session
+        if session in self._host.sessions:
+            return []
         claims = batch.acks
         if batch.releases:
             claims = [*batch.acks, *(release.claim for release in batch.releases)]
@@ -261,8 +266,11 @@ class MemoryStore:
             self._make_ready(queue, item)
 
     def _release(self, queue: str, message_id: str, is_delivered: bool) -> None:
-        there = self._host.queues[queue]
-        item, _ = there.claimed.pop(message_id)
+        there = self._host.queues.get(queue)
+        owned = None if there is None else there.claimed.pop(message_id, None)
+        if there is None or owned is None:
+            return
+        item, _ = owned
         if is_delivered:
             item.deliveries += 1
         self._make_ready(there, item)
@@ -277,13 +285,13 @@ class MemoryStore:
         return limit.max_bytes is not None and size > limit.max_bytes
 
     def _shorten(self, name: str, queue: _Queue, limit: Limit, session: str) -> list[Claimed]:
-        """Push out the oldest of the lowest priority until the limit holds."""
+        """Push out what would be delivered next until the limit holds."""
         dropped = []
         while queue.ready and (
             (limit.max_length is not None and queue.ready > limit.max_length)
             or (limit.max_bytes is not None and queue.bytes_ready > limit.max_bytes)
         ):
-            item = queue.pop(min(queue.lines))
+            item = queue.pop(max(queue.lines))
             if limit.keep_dropped:
                 queue.claimed[item.id] = (item, session)
                 dropped.append(Claimed(Claim(name, item.id), item.envelope, item.deliveries))

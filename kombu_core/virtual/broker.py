@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, NamedTuple
 
 from kombu_core.capabilities import Capabilities
 from kombu_core.exceptions import (
+    AccessRefusedError,
     ContentTooLargeError,
     KombuError,
     LeaseLostError,
@@ -55,14 +56,19 @@ class Broker:
     """One session's way to publish and settle. Thread-safe; a round trip or two in each method."""
 
     def __init__(
-        self, store: Store, directory: Directory, capabilities: Capabilities, session: str
+        self,
+        store: Store,
+        directory: Directory,
+        capabilities: Capabilities,
+        session: str,
+        on_expiring: Callable[[str], object],
     ) -> None:
         self.store = store
         self.directory = directory
         self.capabilities = capabilities
         self.session = session
-        #: Queues in which messages may expire that nobody claims; see `expire`.
-        self.expiring: set[str] = set()
+        #: Called with a queue in which messages may expire that nobody claims; see `expire`.
+        self._on_expiring = on_expiring
 
     # -- publishing ------------------------------------------------------------------------
 
@@ -82,8 +88,11 @@ class Broker:
         *,
         acks: Sequence[Claim] = (),
         releases: Sequence[Release] = (),
+        may_be_internal: bool = False,
     ) -> dict[int, KombuError]:
         """Publish all in one commit, together with acks and releases.
+
+        `may_be_internal` lets messages into internal exchanges, as dead letters.
 
         Returns the positions that were not stored and why: no such exchange, a refusing queue,
         unroutable though mandatory. All others are stored.
@@ -93,7 +102,7 @@ class Broker:
                 was stored.
         """
         while True:
-            plan = self._plan(publications)
+            plan = self._plan(publications, may_be_internal)
             batch = Batch(
                 plan.puts, acks, releases, tuple(plan.expect.items()), self.session, plan.limits
             )
@@ -113,15 +122,13 @@ class Broker:
         self._after(plan, result)
         return plan.failed
 
-    def _plan(self, publications: Sequence[Publication]) -> _Plan:
+    def _plan(self, publications: Sequence[Publication], may_be_internal: bool) -> _Plan:
         plan = _Plan([], [], {}, {}, {})
         for position, publication in enumerate(publications):
             envelope = publication.envelope
             try:
                 ttl = self._check(publication)
-                route = self.directory.route(
-                    envelope.exchange, envelope.routing_key, envelope.headers
-                )
+                route = self.route(envelope, may_be_internal=may_be_internal)
             except KombuError as error:
                 plan.failed[position] = error
                 continue
@@ -131,6 +138,20 @@ class Broker:
             for record in route.queues:
                 self._add(plan, position, publication, record, ttl)
         return plan
+
+    def route(self, envelope: Envelope, *, may_be_internal: bool = False) -> Route:
+        """Return where a message goes.
+
+        Raises:
+            NotFoundError: There is no such exchange.
+            AccessRefusedError: It is internal (403, as RabbitMQ).
+        """
+        route = self.directory.route(envelope.exchange, envelope.routing_key, envelope.headers)
+        if route.is_internal and not may_be_internal:
+            raise AccessRefusedError(
+                f"ACCESS_REFUSED - cannot publish to internal exchange '{envelope.exchange}'"
+            )
+        return route
 
     def _add(
         self,
@@ -151,8 +172,8 @@ class Broker:
         if policy.message_ttl is not None:
             ttl = policy.message_ttl if ttl is None else min(ttl, policy.message_ttl)
         if ttl is not None:
-            self.expiring.add(record.name)
-        plan.puts.append(Put(record.name, envelope, priority, publication.delay, ttl))
+            self._on_expiring(record.name)
+        plan.puts.append(Put(record.name, envelope, priority, max(0.0, publication.delay), ttl))
         plan.positions.append(position)
 
     def _check(self, publication: Publication) -> float | None:
@@ -166,8 +187,6 @@ class Broker:
             )
         if publication.delay:
             self.capabilities.require("delay")
-            if publication.delay < 0:
-                raise PreconditionFailedError("PRECONDITION_FAILED - a delay cannot be negative")
         expiration = envelope.properties.get("expiration")
         if expiration is None:
             return None
@@ -187,7 +206,7 @@ class Broker:
             record = self._record(put.queue)
             policy = policy_of(record.arguments) if record else QueuePolicy()
             if record and policy.dead_letters_rejected:
-                self.publish(self._burials(record, put.envelope, "maxlen"))
+                self.publish(self._burials(record, put.envelope, "maxlen"), may_be_internal=True)
 
     # -- settling --------------------------------------------------------------------------
 
@@ -229,7 +248,7 @@ class Broker:
             return []
         burials = [one for item in readable for one in self.burials(item, reason)]
         try:
-            self.publish(burials, acks=[item.claim for item in readable])
+            self.publish(burials, acks=[item.claim for item in readable], may_be_internal=True)
         except LeaseLostError:
             if len(readable) == 1:
                 return [readable[0].claim]

@@ -29,6 +29,7 @@ from kombu_core.virtual.topology import (
     ExchangeRecord,
     QueueRecord,
     check_access,
+    check_not_default,
 )
 
 if TYPE_CHECKING:
@@ -43,9 +44,11 @@ class _Transaction:
 
     def __init__(self) -> None:
         self.publications: list[Publication] = []
-        self.acks: list[Claim] = []
-        self.releases: list[Release] = []
+        self.acks: list[Claimed] = []
+        self.releases: list[Claimed] = []
         self.dead: list[Claimed] = []
+        #: All of these by their tags, to be put back by `tx.rollback`.
+        self.entries: dict[int, Entry] = {}
 
 
 class VirtualChannel:
@@ -90,6 +93,7 @@ class VirtualChannel:
         )
         with _Method(self) as parts:
             if passive:
+                check_not_default(exchange)
                 parts.directory.exchange(exchange)
             else:
                 parts.declarations.declare_exchange(record)
@@ -211,7 +215,7 @@ class VirtualChannel:
                 return
         with _Method(self) as parts:
             if self._tx is not None:
-                parts.directory.route(envelope.exchange, envelope.routing_key, envelope.headers)
+                parts.broker.route(envelope)
                 self._tx.publications.append(Publication(envelope, mandatory, delay))
                 return
             failed = parts.broker.publish([Publication(envelope, mandatory, delay)])
@@ -329,16 +333,16 @@ class VirtualChannel:
         with _Method(self):
             if prefetch_size:
                 raise ChannelError("NOT_IMPLEMENTED - prefetch_size!=0", 540)
-            if apply_global:
-                self._global_prefetch = prefetch_count
-            else:
+            # RabbitMQ: either kind of limit ends the other one.
+            self._global_prefetch = prefetch_count if apply_global else 0
+            if not apply_global:
                 self._prefetch = prefetch_count
 
     def basic_recover(self, requeue: bool = True) -> None:
         with _Method(self) as parts:
             if not requeue:
                 raise ChannelError("NOT_IMPLEMENTED - requeue=false", 540)
-            entries = self._ledger.take_all()
+            entries = self._ledger.take_all().values()
             self._report(parts.broker.release([Release(claimed.claim) for _, claimed in entries]))
 
     def flow(self, active: bool) -> None:
@@ -383,33 +387,37 @@ class VirtualChannel:
                 self._transport.acknowledge(entry[1].claim)
                 return
         with _Method(self):
-            claims = [claimed.claim for _, claimed in self._ledger.take(delivery_tag, multiple)]
+            taken = self._take(delivery_tag, multiple)
             if self._tx is not None:
-                self._tx.acks += claims
+                self._tx.acks += taken
                 return
-            for claim in claims:
-                self._transport.acknowledge(claim)
+            for claimed in taken:
+                self._transport.acknowledge(claimed.claim)
 
     def basic_nack(self, delivery_tag: int, multiple: bool = False, requeue: bool = True) -> None:
         with _Method(self) as parts:
-            entries = self._ledger.take(delivery_tag, multiple)
-            if requeue:
-                releases = [Release(claimed.claim) for _, claimed in entries]
-                if self._tx is not None:
-                    self._tx.releases += releases
-                    return
-                self._transport.flush()
-                self._report(parts.broker.release(releases))
-                return
-            dead = [claimed for _, claimed in entries]
+            taken = self._take(delivery_tag, multiple)
             if self._tx is not None:
-                self._tx.dead += dead
+                if requeue:
+                    self._tx.releases += taken
+                else:
+                    self._tx.dead += taken
                 return
             self._transport.flush()
-            self._report(parts.broker.dead_letter(dead, "rejected"))
+            if requeue:
+                lost = parts.broker.release([Release(claimed.claim) for claimed in taken])
+            else:
+                lost = parts.broker.dead_letter(taken, "rejected")
+            self._report(lost)
 
     def basic_reject(self, delivery_tag: int, requeue: bool = True) -> None:
         self.basic_nack(delivery_tag, False, requeue)
+
+    def _take(self, delivery_tag: int, multiple: bool) -> list[Claimed]:
+        taken = self._ledger.take(delivery_tag, multiple)
+        if self._tx is not None:
+            self._tx.entries.update(taken)
+        return [claimed for _, claimed in taken.values()]
 
     @staticmethod
     def _report(lost: Sequence[Claim]) -> None:
@@ -438,8 +446,9 @@ class VirtualChannel:
             burials = [one for item in tx.dead for one in parts.broker.burials(item, "rejected")]
             failed = parts.broker.publish(
                 [*tx.publications, *burials],
-                acks=[*tx.acks, *(item.claim for item in tx.dead)],
-                releases=tx.releases,
+                acks=[item.claim for item in (*tx.acks, *tx.dead)],
+                releases=[Release(item.claim) for item in tx.releases],
+                may_be_internal=True,
             )
             for position, error in failed.items():
                 if position < len(tx.publications):
@@ -447,7 +456,7 @@ class VirtualChannel:
 
     def tx_rollback(self) -> None:
         with _Method(self):
-            self._transaction()
+            self._ledger.put_back(self._transaction().entries)
             self._tx = _Transaction()
 
     def _transaction(self) -> _Transaction:
@@ -470,7 +479,11 @@ class VirtualChannel:
         self._consumers.clear()
         parts.dispatcher.remove(consumers)
         self._transport.flush()
-        parts.broker.release([Release(claimed.claim) for _, claimed in self._ledger.take_all()])
+        if self._tx is not None:
+            self._ledger.put_back(self._tx.entries)
+        parts.broker.release(
+            [Release(claimed.claim) for _, claimed in self._ledger.take_all().values()]
+        )
         for consumer in consumers:
             parts.declarations.remove_consumers(
                 consumer.queue, parts.session, (self.channel_id, consumer.tag)

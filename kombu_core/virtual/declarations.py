@@ -196,7 +196,9 @@ class Declarations:
             for source, document in zip(incoming, sources, strict=True):
                 record = exchange_record(source, document)
                 if record is None:
-                    return None
+                    if incoming[source]:
+                        return None
+                    continue  # It was unbound, then deleted.
                 changes[document.key] = dump(record.changed("-", *incoming[source]))
                 for binding in incoming[source]:
                     changes[binding_key(source, binding)] = None

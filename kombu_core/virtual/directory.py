@@ -38,17 +38,23 @@ class Route(NamedTuple):
     queues: tuple[QueueRecord, ...]
     expect: tuple[tuple[str, int], ...]
     names: tuple[str, ...]
-    #: There are queues, and none of them asks for anything but storing.
+    #: There are queues, and neither they nor the exchange ask for anything but storing.
     is_plain: bool
+    #: The exchange takes messages from other exchanges only.
+    is_internal: bool = False
 
     @classmethod
-    def to(cls, queues: Sequence[QueueRecord], expect: Mapping[str, int]) -> Route:
+    def to(
+        cls, queues: Sequence[QueueRecord], expect: Mapping[str, int], *, is_internal: bool = False
+    ) -> Route:
         """Make a route from what routing found."""
+        is_plain = all(policy_of(queue.arguments).is_plain for queue in queues)
         return cls(
             tuple(queues),
             tuple(expect.items()),
             tuple(queue.name for queue in queues),
-            bool(queues) and all(policy_of(queue.arguments).is_plain for queue in queues),
+            bool(queues) and is_plain and not is_internal,
+            is_internal,
         )
 
 
@@ -204,7 +210,8 @@ class Directory:
             expect[queue_key(name)] = version
             if record is not None:
                 records.append(record)
-        return Route.to(records, expect), is_cacheable
+        is_internal = self._exchange(exchange).record.internal
+        return Route.to(records, expect, is_internal=is_internal), is_cacheable
 
     def _has_exchange(self, name: str, expect: dict[str, int]) -> bool:
         """Tell whether a destination exists; an alternate exchange need not (RabbitMQ)."""

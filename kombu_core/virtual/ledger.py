@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from typing import Protocol
 
 from kombu_core.exceptions import PreconditionFailedError
@@ -54,7 +55,7 @@ class Ledger:
                 entry[0].unacked -= 1
             return entry
 
-    def take(self, tag: int, multiple: bool = False) -> list[Entry]:
+    def take(self, tag: int, multiple: bool = False) -> dict[int, Entry]:
         """Remove and return one delivery, or all up to it (tag 0: all), oldest first.
 
         Raises:
@@ -64,21 +65,28 @@ class Ledger:
             entry = self.pop(tag)
             if entry is None:
                 raise _unknown(tag)
-            return [entry]
+            return {tag: entry}
         with self._lock:
             if tag and tag not in self._entries:
                 raise _unknown(tag)
-            tags = [known for known in self._entries if not tag or known <= tag]
-            return self._remove(tags)
+            return self._remove([known for known in self._entries if not tag or known <= tag])
 
-    def take_all(self) -> list[Entry]:
+    def take_all(self) -> dict[int, Entry]:
         """Remove and return everything, oldest first."""
         with self._lock:
             return self._remove(list(self._entries))
 
-    def _remove(self, tags: list[int]) -> list[Entry]:
-        taken = [self._entries.pop(tag) for tag in tags]
-        for window, _ in taken:
+    def put_back(self, entries: Mapping[int, Entry]) -> None:
+        """Enter deliveries again that were taken, by their old tags."""
+        with self._lock:
+            self._entries = dict(sorted({**self._entries, **entries}.items()))
+            for window, _ in entries.values():
+                if window is not None:
+                    window.unacked += 1
+
+    def _remove(self, tags: list[int]) -> dict[int, Entry]:
+        taken = {tag: self._entries.pop(tag) for tag in tags}
+        for window, _ in taken.values():
             if window is not None:
                 window.unacked -= 1
         return taken

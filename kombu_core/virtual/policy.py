@@ -71,6 +71,7 @@ _ARGUMENTS: Final[Mapping[str, tuple[str | None, Callable[[Any], str | None]]]] 
     "x-dead-letter-exchange": ("dead_letters", _text()),
     "x-dead-letter-routing-key": ("dead_letters", _text()),
     "x-single-active-consumer": ("single_active_consumer", _flag),
+    "x-delivery-limit": ("delivery_limit", _whole(0)),
     "x-queue-type": (None, _text("classic")),
     # How RabbitMQ keeps a queue in memory; without an effect that an application can see.
     "x-queue-mode": (None, _text("default", "lazy")),
@@ -84,7 +85,7 @@ def check_arguments(queue: str, arguments: Mapping[str, Any], capabilities: Capa
         UnsupportedError: The argument is unknown, or the transport does not have the feature.
         PreconditionFailedError: Its value makes no sense (406).
     """
-    for name, value in arguments.items():
+    for name, value in sorted(arguments.items()):
         if name not in _ARGUMENTS:
             if name.startswith("x-"):
                 raise UnsupportedError(f"queue argument {name!r}", capabilities.name)

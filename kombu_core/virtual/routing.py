@@ -236,8 +236,8 @@ def _same(wanted: Any, given: Any) -> bool:
 def _type_class(value: Any) -> str:
     if isinstance(value, bool):
         return "bool"
-    if isinstance(value, (int, Decimal)):
-        return "int"
+    if isinstance(value, (int, float, Decimal)):
+        return "number"
     return type(value).__name__
 
 

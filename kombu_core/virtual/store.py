@@ -110,7 +110,7 @@ class Limit(NamedTuple):
 
     max_length: int | None = None
     max_bytes: int | None = None
-    #: drop-head: the oldest of the lowest priority leaves; reject: the put is not stored.
+    #: drop-head: what would be delivered next leaves; reject: the put is not stored.
     overflow: Literal["drop-head", "reject"] = "drop-head"
     #: Whether a message that left is claimed for the session (to be dead-lettered) or deleted.
     keep_dropped: bool = False
@@ -130,9 +130,13 @@ class Batch(NamedTuple):
 
 
 class CommitResult(NamedTuple):
-    """What became of a batch."""
+    """What became of a batch.
 
-    #: Claims that do not belong to the session any more. If there are any, nothing was applied.
+    A claim that is gone although its session lives was on a queue that was dropped: settling it
+    does nothing, and is no loss (as RabbitMQ).
+    """
+
+    #: Claims that ended with the lease of their session. If there are any, nothing was applied.
     lost: Sequence[Claim] = ()
     #: Positions in `Batch.puts` that a full queue refused; all others were stored.
     rejected: Sequence[int] = ()

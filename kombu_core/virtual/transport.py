@@ -100,6 +100,8 @@ class VirtualTransport:
         self._pending: deque[Claim] = deque()
         self._lost: list[Claim] = []
         self._has_session = False
+        #: Queues in which messages may expire that nobody claims.
+        self._expiring: set[str] = set()
         #: Until when (monotonic seconds) the lease holds for sure, by this machine's clock.
         self._leased_until = 0.0
         self._renew_at = 0.0
@@ -170,7 +172,7 @@ class VirtualTransport:
             capabilities = self.make_capabilities(store.capabilities)
             directory = Directory(store, self._exchange_types, capabilities.name)
             declarations = Declarations(store, directory, session)
-            broker = Broker(store, directory, capabilities, session)
+            broker = Broker(store, directory, capabilities, session, self.watch_expiry)
             largest = capabilities.max_message_bytes
             self._parts = Parts(
                 session,
@@ -302,8 +304,10 @@ class VirtualTransport:
 
     def watch_expiry(self, queue: str) -> None:
         """See to it that messages which expire in `queue` leave it, though nobody consumes."""
+        if queue in self._expiring:
+            return
+        self._expiring.add(queue)
         self.begin_session()
-        self.parts.broker.expiring.add(queue)
         if self._keeper is not None:
             self._keeper.hurry(monotonic() + EXPIRY_INTERVAL)
 
@@ -321,9 +325,9 @@ class VirtualTransport:
             self._reap_at = now + self._lease * _REAP_SHARE
             self.reap()
         due = min(self._renew_at, self._reap_at)
-        if parts.broker.expiring:
+        if self._expiring:
             if now >= self._expire_at:
-                while parts.broker.expire(tuple(parts.broker.expiring)):
+                while parts.broker.expire(tuple(self._expiring)):
                     pass
                 self._expire_at = now + EXPIRY_INTERVAL
             due = min(due, self._expire_at)
