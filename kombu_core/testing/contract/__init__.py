@@ -11,6 +11,7 @@ fixture, `broker`, which yields a `BrokerUnderTest`::
 
 from __future__ import annotations
 
+from kombu_core.testing.contract.application import ApplicationContract
 from kombu_core.testing.contract.bindings import BindingContract
 from kombu_core.testing.contract.bodies import BodyContract
 from kombu_core.testing.contract.concurrency import ConcurrencyContract
@@ -27,6 +28,7 @@ from kombu_core.testing.contract.exchanges import (
 )
 from kombu_core.testing.contract.exclusivity import AutoDeleteContract, ExclusiveQueueContract
 from kombu_core.testing.contract.expiry import ExpiryContract
+from kombu_core.testing.contract.forks import ForkContract
 from kombu_core.testing.contract.headers import HeadersContract
 from kombu_core.testing.contract.limits import LimitContract
 from kombu_core.testing.contract.prefetch import PrefetchContract
@@ -36,10 +38,11 @@ from kombu_core.testing.contract.recovery import RecoveryContract
 from kombu_core.testing.contract.refusals import RefusalContract
 from kombu_core.testing.contract.routing import RoutingContract
 from kombu_core.testing.contract.settlement import SettlementContract
+from kombu_core.testing.contract.threads import ThreadContract
 from kombu_core.testing.contract.topology import ExchangeContract, QueueContract
 from kombu_core.testing.harness import BrokerUnderTest
 
-__all__ = ["BrokerUnderTest", "ChannelContract"]
+__all__ = ["BrokerUnderTest", "ChannelContract", "TransportContract"]
 
 
 class ChannelContract(
@@ -72,3 +75,7 @@ class ChannelContract(
     RefusalContract,
 ):
     """Every topic that speaks `Channel`; the client of any AMQP broker can be put behind it."""
+
+
+class TransportContract(ChannelContract, ThreadContract, ForkContract, ApplicationContract):
+    """Everything: what a transport behind `kombu_core.Connection` has to pass."""

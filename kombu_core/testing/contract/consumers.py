@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kombu_core.exceptions import AccessRefusedError
+from kombu_core.exceptions import AccessRefusedError, PreconditionFailedError
 from kombu_core.testing.contract.fixtures import Connect, ContractFixtures
 from kombu_core.testing.contract.requirements import requires
 from kombu_core.testing.harness import (
@@ -61,6 +61,19 @@ class ConsumerContract(ContractFixtures):
         drain_until(connection, lambda: len(inbox) == 1)
 
     # -- single active consumer ------------------------------------------------------------
+
+    @requires("single_active_consumer", "exclusive_consumers")
+    def test_single_active_and_exclusive_exclude_each_other(
+        self, channel: Channel, name: Names
+    ) -> None:
+        channel.queue_declare(queue := name(), arguments={"x-single-active-consumer": True})
+        with pytest.raises(AccessRefusedError):
+            channel.basic_consume(queue, Inbox(), exclusive=True)
+
+    @requires("single_active_consumer")
+    def test_single_active_is_true_or_false(self, channel: Channel, name: Names) -> None:
+        with pytest.raises(PreconditionFailedError):
+            channel.queue_declare(name(), arguments={"x-single-active-consumer": "yes"})
 
     @requires("single_active_consumer")
     def test_only_one_consumer_is_active(
@@ -126,6 +139,12 @@ class ConsumerContract(ContractFixtures):
         publish(channel, "", queue, "1", "2", "3")
         drain_quiet(connection)
         assert [high.bodies, plain.bodies, low.bodies] == [["1"], ["2"], ["3"]]
+
+    @requires("consumer_priorities")
+    def test_a_consumers_priority_is_a_number(self, channel: Channel, name: Names) -> None:
+        channel.queue_declare(queue := name())
+        with pytest.raises(PreconditionFailedError):
+            channel.basic_consume(queue, Inbox(), arguments={"x-priority": "high"})
 
     @requires("consumer_priorities")
     def test_priority_counts_between_connections(

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from kombu_core.exceptions import PreconditionFailedError
 from kombu_core.message import Message
 from kombu_core.testing.contract.fixtures import ContractFixtures
 from kombu_core.testing.contract.requirements import requires
@@ -152,6 +153,16 @@ class DeadLetterContract(ContractFixtures):
         fetch(channel, queue).reject()
         assert channel.is_open
         assert ready(channel, queue) == 0
+
+    @requires("dead_letters")
+    @pytest.mark.parametrize(
+        "arguments", [{"x-dead-letter-exchange": 1}, {"x-dead-letter-routing-key": "no exchange"}]
+    )
+    def test_arguments_that_make_no_sense_are_refused(
+        self, channel: Channel, name: Names, arguments: dict[str, Any]
+    ) -> None:
+        with pytest.raises(PreconditionFailedError):
+            channel.queue_declare(name(), arguments=arguments)
 
     @requires("dead_letters")
     def test_each_more_death_in_a_queue_is_counted(self, channel: Channel, name: Names) -> None:

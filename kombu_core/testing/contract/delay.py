@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from typing import Final
 
-import pytest
-
 from kombu_core.testing.contract.fixtures import ContractFixtures
 from kombu_core.testing.contract.requirements import requires
 from kombu_core.testing.harness import (
@@ -85,8 +83,7 @@ class DelayContract(ContractFixtures):
             assert [fetch(channel, queue).body for _ in range(2)] == [b"now", b"later"]
 
     @requires("delay")
-    @pytest.mark.parametrize("delay", [0.0, -1.0])
-    def test_no_delay_is_at_once(self, channel: Channel, name: Names, delay: float) -> None:
+    def test_no_delay_is_at_once(self, channel: Channel, name: Names) -> None:
         channel.queue_declare(queue := name())
-        channel.basic_publish(envelope("", queue, "now"), delay=delay)
+        channel.basic_publish(envelope("", queue, "now"), delay=0.0)
         assert take(channel, queue, 1) == ["now"]

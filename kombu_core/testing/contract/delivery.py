@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kombu_core.exceptions import NotFoundError, OperationTimeoutError
+from kombu_core.exceptions import BrokerError, NotFoundError, OperationTimeoutError
 from kombu_core.message import Message
 from kombu_core.testing.contract.fixtures import ContractFixtures
 from kombu_core.testing.contract.requirements import requires
@@ -69,6 +69,16 @@ class DeliveryContract(ContractFixtures):
         first, second = (channel.basic_consume(queue, Inbox()) for _ in range(2))
         assert first.startswith("amq.ctag-")
         assert first != second
+
+    def test_a_consumers_tag_belongs_to_its_channel(
+        self, connection: ContractConnection, name: Names
+    ) -> None:
+        first, second = connection.channel(), connection.channel()
+        first.queue_declare(queue := name())
+        for channel in (first, second):
+            assert channel.basic_consume(queue, Inbox(), consumer_tag="same") == "same"
+        with pytest.raises(BrokerError):
+            second.basic_consume(queue, Inbox(), consumer_tag="same")
 
     def test_consuming_from_no_queue_is_not_found(self, channel: Channel, name: Names) -> None:
         with pytest.raises(NotFoundError):

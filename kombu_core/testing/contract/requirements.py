@@ -123,7 +123,7 @@ ASKS: Final[dict[str, dict[str, Ask]]] = {
         "x-single-active-consumer": _queue_with(x_single_active_consumer=True)
     },
     "consumer_priorities": {"x-priority": _consume_with(arguments={"x-priority": 1})},
-    "delivery_limit": {"x-delivery-limit": _queue_with(x_queue_type="quorum", x_delivery_limit=2)},
+    "delivery_limit": {"x-delivery-limit": _queue_with(x_delivery_limit=2, x_queue_type="quorum")},
     "delay": {"delay": _publish_with(delay=0.05)},
 }
 

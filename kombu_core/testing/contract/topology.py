@@ -53,6 +53,11 @@ class ExchangeContract(ContractFixtures):
             channel.exchange_declare(exchange, "direct", internal=True)
 
     @requires("alternate_exchange")
+    def test_an_alternate_has_a_name(self, channel: Channel, name: Names) -> None:
+        with pytest.raises(PreconditionFailedError):
+            channel.exchange_declare(name("x"), "fanout", arguments={"alternate-exchange": 5})
+
+    @requires("alternate_exchange")
     def test_an_alternate_makes_an_exchange_unequal(self, channel: Channel, name: Names) -> None:
         channel.exchange_declare(exchange := name("x"), "direct")
         with pytest.raises(PreconditionFailedError):
@@ -103,9 +108,12 @@ class ExchangeContract(ContractFixtures):
             channel.exchange_declare(f"amq.{name('x')}", "direct")
         assert caught.value.code == 403
 
-    def test_a_standard_exchange_cannot_be_deleted(self, channel: Channel) -> None:
+    @pytest.mark.parametrize("exchange", ["amq.fanout", "amq.none-such"])
+    def test_a_standard_exchange_cannot_be_deleted(
+        self, channel: Channel, exchange: str
+    ) -> None:
         with pytest.raises(AccessRefusedError):
-            channel.exchange_delete("amq.fanout")
+            channel.exchange_delete(exchange)
 
     def test_deleting_no_exchange_is_no_error(self, channel: Channel, name: Names) -> None:
         channel.exchange_delete(name("x"))
@@ -210,14 +218,24 @@ class QueueContract(ContractFixtures):
         with pytest.raises(AccessRefusedError):
             channel.queue_declare(f"amq.{name()}")
 
-    def test_the_broker_names_a_nameless_queue(self, channel: Channel) -> None:
+    def test_a_passive_declare_may_name_what_is_the_brokers(
+        self, channel: Channel, other: Channel, name: Names
+    ) -> None:
+        with pytest.raises(NotFoundError):
+            channel.queue_declare(f"amq.{name()}", passive=True)
+        with pytest.raises(NotFoundError):
+            other.exchange_declare(f"amq.{name('x')}", passive=True)
+
+    def test_the_broker_names_a_nameless_queue(self, channel: Channel, other: Channel) -> None:
         first, second = channel.queue_declare(), channel.queue_declare()
         assert first.queue.startswith("amq.gen-")
         assert first.queue != second.queue
         publish(channel, "", first.queue, "found by its name")
         assert take(channel, first.queue, 1) == ["found by its name"]
         channel.queue_delete(first.queue)
-        channel.queue_delete(second.queue)
+        with pytest.raises(AccessRefusedError):
+            channel.queue_declare(second.queue)
+        other.queue_delete(second.queue)
 
     def test_deleting_a_queue_tells_what_was_ready(self, channel: Channel, name: Names) -> None:
         channel.queue_declare(queue := name())
