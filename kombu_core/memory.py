@@ -35,7 +35,6 @@ from kombu_core.virtual.store import (
     Drop,
     Limit,
     NotEmpty,
-    Release,
     Want,
     WriteResult,
 )

@@ -31,24 +31,13 @@ from kombu_core.virtual.topology import (
     check_access,
     check_not_default,
 )
+from kombu_core.virtual.transaction import Transaction
 
 if TYPE_CHECKING:
     from kombu_core.transport import CancelCallback, MessageCallback, ReturnCallback
     from kombu_core.virtual.transport import Parts, VirtualTransport
 
 Arguments = Mapping[str, Any]
-
-
-class _Transaction:
-    """What waits for `tx.commit`."""
-
-    def __init__(self) -> None:
-        self.publications: list[Publication] = []
-        self.acks: list[Claimed] = []
-        self.releases: list[Claimed] = []
-        self.dead: list[Claimed] = []
-        #: All of these by their tags, to be put back by `tx.rollback`.
-        self.entries: dict[int, Entry] = {}
 
 
 class VirtualChannel:
@@ -63,7 +52,7 @@ class VirtualChannel:
         self._is_open = True
         self._prefetch = 0
         self._global_prefetch = 0
-        self._tx: _Transaction | None = None
+        self._tx: Transaction | None = None
         #: Set by `flow(False)`: nothing is delivered.
         self.is_paused = False
 
@@ -358,7 +347,7 @@ class VirtualChannel:
 
     def deliver(self, delivery: Delivery) -> None:
         """Give a claimed message to its consumer's callback, whose exceptions come out."""
-        consumer = delivery.consumer
+        consumer = delivery[0]
         consumer.callback(self._message(delivery, consumer.no_ack, consumer.tag))
 
     def consumer_gone(self, consumer: VirtualConsumer) -> None:
@@ -437,12 +426,12 @@ class VirtualChannel:
         with _Method(self):
             self._transport.capabilities.require("transactions")
             if self._tx is None:
-                self._tx = _Transaction()
+                self._tx = Transaction()
 
     def tx_commit(self) -> None:
         with _Method(self) as parts:
             tx = self._transaction()
-            self._tx = _Transaction()
+            self._tx = Transaction()
             burials = [one for item in tx.dead for one in parts.broker.burials(item, "rejected")]
             failed = parts.broker.publish(
                 [*tx.publications, *burials],
@@ -457,9 +446,9 @@ class VirtualChannel:
     def tx_rollback(self) -> None:
         with _Method(self):
             self._ledger.put_back(self._transaction().entries)
-            self._tx = _Transaction()
+            self._tx = Transaction()
 
-    def _transaction(self) -> _Transaction:
+    def _transaction(self) -> Transaction:
         if self._tx is None:
             raise PreconditionFailedError("PRECONDITION_FAILED - channel is not transactional")
         return self._tx
@@ -498,7 +487,7 @@ class VirtualChannel:
         """Forget deliveries and subscriptions: they are another process's, or lost."""
         self._ledger = Ledger()
         self._consumers.clear()
-        self._tx = None if self._tx is None else _Transaction()
+        self._tx = None if self._tx is None else Transaction()
 
 
 class _Method:

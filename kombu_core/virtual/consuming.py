@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterable
+from itertools import zip_longest
 from time import monotonic
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from kombu_core.exceptions import NotFoundError
 from kombu_core.message import Malformed
@@ -61,8 +62,8 @@ class VirtualConsumer:
         self.on_cancel = on_cancel
         #: False while another one is the single active consumer of the queue.
         self.is_active = is_active
-        #: Delivered and not settled.
-        self.unacked = 0
+        #: Tags of what is delivered and not settled.
+        self.unacked: set[int] = set()
         #: Claimed and not delivered.
         self.buffered = 0
 
@@ -72,15 +73,12 @@ class VirtualConsumer:
             return 0
         room = CLAIM_LIMIT - self.buffered
         if self.prefetch and not self.no_ack:
-            room = self.prefetch - self.unacked - self.buffered
+            room = self.prefetch - len(self.unacked) - self.buffered
         return max(0, min(room, self.channel.window()))
 
 
-class Delivery(NamedTuple):
-    """A claimed message and the consumer that gets it."""
-
-    consumer: VirtualConsumer
-    claimed: Claimed
+#: A claimed message and the consumer that gets it. A plain tuple: there is one for each message.
+Delivery = tuple[VirtualConsumer, Claimed]
 
 
 class Dispatcher:
@@ -113,12 +111,13 @@ class Dispatcher:
         """Take consumers out; what was claimed for them and not delivered goes back."""
         with self._lock:
             leaving = set(gone)
-            releases = [
-                Release(claimed.claim, is_delivered=False)
-                for consumer, claimed in self._buffer
-                if consumer in leaving
-            ]
-            self._buffer = deque(item for item in self._buffer if item[0] not in leaving)
+            releases = []
+            for _ in range(len(self._buffer)):
+                consumer, claimed = self._buffer.popleft()
+                if consumer in leaving:
+                    releases.append(Release(claimed.claim, is_delivered=False))
+                else:
+                    self._buffer.append((consumer, claimed))
             for consumer in leaving:
                 consumer.buffered = 0
                 there = self._consumers.get(consumer.queue, [])
@@ -130,8 +129,8 @@ class Dispatcher:
 
     def take(self) -> Delivery | None:
         """Return the next delivery, or None if nothing is claimed."""
-        with self._lock:
-            buffer = self._buffer
+        buffer = self._buffer
+        try:
             for _ in range(len(buffer)):
                 delivery = buffer.popleft()
                 consumer = delivery[0]
@@ -139,7 +138,9 @@ class Dispatcher:
                     consumer.buffered -= 1
                     return delivery
                 buffer.append(delivery)
-            return None
+        except IndexError:
+            pass  # Another thread cancelled a consumer and took its messages back.
+        return None
 
     def fill(self) -> bool:
         """Claim what consumers have room for; True if something can be delivered."""
@@ -211,31 +212,48 @@ class Dispatcher:
         return consumer.is_active
 
     def _distribute(self, claimed: list[Claimed], room: dict[str, list[VirtualConsumer]]) -> None:
-        """Give messages to the consumers of their queue in turn, as far as each has room."""
+        """Give messages to the consumers of their queue in turn, as far as each has room.
+
+        What came from several queues is delivered in turn, too.
+        """
         by_queue: dict[str, list[Claimed]] = {}
         for item in claimed:
             by_queue.setdefault(item.claim.queue, []).append(item)
         surplus: list[Release] = []
         with self._lock:
-            for queue, items in by_queue.items():
-                there = self._consumers.get(queue, ())
-                line = deque(
-                    (consumer, consumer.capacity()) for consumer in room[queue] if consumer in there
-                )
-                while len(line) == 1 and items:
-                    # One consumer takes all that it has room for.
-                    consumer, left = line.popleft()
-                    self._buffer.extend([Delivery(consumer, item) for item in items[:left]])
-                    consumer.buffered += min(left, len(items))
-                    items = items[left:]
-                for item in items:
-                    while line and line[0][1] <= 0:
-                        line.popleft()
-                    if not line:
-                        surplus.append(Release(item.claim, is_delivered=False))
-                        continue
-                    consumer, left = line.popleft()
-                    line.append((consumer, left - 1))
-                    consumer.buffered += 1
-                    self._buffer.append(Delivery(consumer, item))
+            lines = [
+                self._share_out(items, room[queue], surplus) for queue, items in by_queue.items()
+            ]
+            if len(lines) == 1:
+                self._buffer.extend(lines[0])
+            else:
+                for turn in zip_longest(*lines):
+                    self._buffer.extend([delivery for delivery in turn if delivery is not None])
         self._broker.release(surplus)
+
+    def _share_out(
+        self, items: list[Claimed], consumers: list[VirtualConsumer], surplus: list[Release]
+    ) -> list[Delivery]:
+        """Give the messages of one queue to its consumers in turn."""
+        subscribed = self._consumers.get(items[0].claim.queue, ())
+        line = deque(
+            (consumer, consumer.capacity()) for consumer in consumers if consumer in subscribed
+        )
+        deliveries: list[Delivery] = []
+        if len(line) == 1:
+            # One consumer takes all that it has room for.
+            consumer, left = line.popleft()
+            deliveries = [(consumer, item) for item in items[:left]]
+            consumer.buffered += len(deliveries)
+            items = items[left:]
+        for item in items:
+            while line and line[0][1] <= 0:
+                line.popleft()
+            if not line:
+                surplus.append(Release(item.claim, is_delivered=False))
+                continue
+            consumer, left = line.popleft()
+            line.append((consumer, left - 1))
+            consumer.buffered += 1
+            deliveries.append((consumer, item))
+        return deliveries

@@ -1,8 +1,12 @@
-"""The unsettled deliveries of one channel, by delivery tag. No I/O."""
+"""The unsettled deliveries of one channel, by delivery tag. No I/O.
+
+Each step is one operation on a dict or a set, which no other thread can cut in two: so settling
+from any thread needs no lock, and of two threads that settle the same tag one finds nothing.
+"""
 
 from __future__ import annotations
 
-import threading
+import itertools
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -11,9 +15,10 @@ from kombu_core.virtual.store import Claimed
 
 
 class Window(Protocol):
-    """Whoever counts its unacknowledged messages: a consumer."""
+    """Whoever has a limit of unacknowledged messages: a consumer."""
 
-    unacked: int
+    #: Tags of its deliveries that are not settled.
+    unacked: set[int]
 
 
 #: One delivery: to whom (None: it was fetched by `basic.get`), and what.
@@ -24,36 +29,31 @@ class Ledger:
     """Makes delivery tags and takes them back once. Thread-safe."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._entries: dict[int, Entry] = {}
-        self._last_tag = 0
+        self._tags = itertools.count(1)
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def tag(self) -> int:
-        """Return the tag of a delivery that needs no settling."""
-        with self._lock:
-            self._last_tag += 1
-            return self._last_tag
+        """Return the next tag, for a delivery that needs no settling: 1, 2, 3, …"""
+        return next(self._tags)
 
     def add(self, entry: Entry) -> int:
-        """Enter a delivery and return its tag: 1, 2, 3, … on each channel."""
+        """Enter a delivery and return its tag."""
+        tag = next(self._tags)
         window = entry[0]
-        with self._lock:
-            self._last_tag = tag = self._last_tag + 1
-            self._entries[tag] = entry
-            if window is not None:
-                window.unacked += 1
-            return tag
+        if window is not None:
+            window.unacked.add(tag)
+        self._entries[tag] = entry
+        return tag
 
     def pop(self, tag: int) -> Entry | None:
         """Remove and return one delivery; None if the tag is not among the unsettled."""
-        with self._lock:
-            entry = self._entries.pop(tag, None)
-            if entry is not None and entry[0] is not None:
-                entry[0].unacked -= 1
-            return entry
+        entry = self._entries.pop(tag, None)
+        if entry is not None and entry[0] is not None:
+            entry[0].unacked.discard(tag)
+        return entry
 
     def take(self, tag: int, multiple: bool = False) -> dict[int, Entry]:
         """Remove and return one delivery, or all up to it (tag 0: all), oldest first.
@@ -61,36 +61,23 @@ class Ledger:
         Raises:
             PreconditionFailedError: The tag is not among the unsettled (406, as RabbitMQ).
         """
+        if tag not in self._entries and not (multiple and tag == 0):
+            raise PreconditionFailedError(f"PRECONDITION_FAILED - unknown delivery tag {tag}")
         if not multiple:
-            entry = self.pop(tag)
-            if entry is None:
-                raise _unknown(tag)
-            return {tag: entry}
-        with self._lock:
-            if tag and tag not in self._entries:
-                raise _unknown(tag)
-            return self._remove([known for known in self._entries if not tag or known <= tag])
+            return self._pop_all([tag])
+        return self._pop_all([known for known in sorted(self._entries) if not tag or known <= tag])
 
     def take_all(self) -> dict[int, Entry]:
         """Remove and return everything, oldest first."""
-        with self._lock:
-            return self._remove(list(self._entries))
+        return self._pop_all(sorted(self._entries))
 
     def put_back(self, entries: Mapping[int, Entry]) -> None:
         """Enter deliveries again that were taken, by their old tags."""
-        with self._lock:
-            self._entries = dict(sorted({**self._entries, **entries}.items()))
-            for window, _ in entries.values():
-                if window is not None:
-                    window.unacked += 1
+        for tag, entry in entries.items():
+            if entry[0] is not None:
+                entry[0].unacked.add(tag)
+            self._entries[tag] = entry
 
-    def _remove(self, tags: list[int]) -> dict[int, Entry]:
-        taken = {tag: self._entries.pop(tag) for tag in tags}
-        for window, _ in taken.values():
-            if window is not None:
-                window.unacked -= 1
-        return taken
-
-
-def _unknown(tag: int) -> PreconditionFailedError:
-    return PreconditionFailedError(f"PRECONDITION_FAILED - unknown delivery tag {tag}")
+    def _pop_all(self, tags: list[int]) -> dict[int, Entry]:
+        popped = ((tag, self.pop(tag)) for tag in tags)
+        return {tag: entry for tag, entry in popped if entry is not None}

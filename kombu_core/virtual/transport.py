@@ -228,7 +228,7 @@ class VirtualTransport:
             dispatcher = (self._parts or self.parts).dispatcher
             delivery = dispatcher.take() or self._await_delivery(dispatcher, timeout)
             if delivery is not None:
-                delivery.consumer.channel.deliver(delivery)
+                delivery[0].channel.deliver(delivery)
 
     def _await_delivery(self, dispatcher: Dispatcher, timeout: float | None) -> Delivery | None:
         """Wait for the next delivery; None after a cancellation that was handled instead."""
