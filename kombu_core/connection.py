@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypeVar
 
+from kombu_core.consumer import Consumer
 from kombu_core.exceptions import (
     ChannelError,
     ConfigurationError,
@@ -14,9 +15,8 @@ from kombu_core.exceptions import (
     ConnectionLostError,
     OperationalError,
 )
-from kombu_core.consumer import Consumer
-from kombu_core.producer import Producer
 from kombu_core.plugins import Plugins, default_plugins
+from kombu_core.producer import Producer
 from kombu_core.retry import Backoff, retry
 from kombu_core.transport import Channel, Transport, TransportParameters
 from kombu_core.url import BrokerURL, Secret, parse, split_urls

@@ -21,6 +21,7 @@ from kombu_core.transport import Publication, QueueDeclareOk
 from kombu_core.virtual.broker import lost_text
 from kombu_core.virtual.consuming import Delivery, VirtualConsumer
 from kombu_core.virtual.ledger import Entry, Ledger
+from kombu_core.virtual.method import Method
 from kombu_core.virtual.policy import check_arguments, policy_of
 from kombu_core.virtual.routing import Destination
 from kombu_core.virtual.store import Claim, Claimed, Release, Want
@@ -35,7 +36,7 @@ from kombu_core.virtual.transaction import Transaction
 
 if TYPE_CHECKING:
     from kombu_core.transport import CancelCallback, MessageCallback, ReturnCallback
-    from kombu_core.virtual.transport import Parts, VirtualTransport
+    from kombu_core.virtual.transport import VirtualTransport
 
 Arguments = Mapping[str, Any]
 
@@ -80,7 +81,7 @@ class VirtualChannel:
         record = ExchangeRecord(
             exchange, type, durable, auto_delete, internal, dict(arguments or {})
         )
-        with _Method(self) as parts:
+        with Method(self) as parts:
             if passive:
                 check_not_default(exchange)
                 parts.directory.exchange(exchange)
@@ -88,7 +89,7 @@ class VirtualChannel:
                 parts.declarations.declare_exchange(record)
 
     def exchange_delete(self, exchange: str, *, if_unused: bool = False) -> None:
-        with _Method(self) as parts:
+        with Method(self) as parts:
             parts.declarations.delete_exchange(exchange, if_unused=if_unused)
 
     def exchange_bind(
@@ -98,7 +99,7 @@ class VirtualChannel:
         routing_key: str = "",
         arguments: Arguments | None = None,
     ) -> None:
-        with _Method(self) as parts:
+        with Method(self) as parts:
             target = Destination("exchange", destination)
             parts.declarations.bind(source, target, routing_key, arguments)
 
@@ -109,7 +110,7 @@ class VirtualChannel:
         routing_key: str = "",
         arguments: Arguments | None = None,
     ) -> None:
-        with _Method(self) as parts:
+        with Method(self) as parts:
             target = Destination("exchange", destination)
             parts.declarations.unbind(source, target, routing_key, arguments)
 
@@ -125,7 +126,7 @@ class VirtualChannel:
         auto_delete: bool = False,
         arguments: Arguments | None = None,
     ) -> QueueDeclareOk:
-        with _Method(self) as parts:
+        with Method(self) as parts:
             if passive:
                 record = parts.directory.queue(queue)
                 check_access(record, parts.session)
@@ -152,7 +153,7 @@ class VirtualChannel:
         routing_key: str = "",
         arguments: Arguments | None = None,
     ) -> None:
-        with _Method(self) as parts:
+        with Method(self) as parts:
             target = Destination("queue", queue)
             parts.declarations.bind(exchange, target, routing_key, arguments)
 
@@ -163,17 +164,17 @@ class VirtualChannel:
         routing_key: str = "",
         arguments: Arguments | None = None,
     ) -> None:
-        with _Method(self) as parts:
+        with Method(self) as parts:
             target = Destination("queue", queue)
             parts.declarations.unbind(exchange, target, routing_key, arguments)
 
     def queue_purge(self, queue: str) -> int:
-        with _Method(self) as parts:
+        with Method(self) as parts:
             check_access(parts.directory.queue(queue), parts.session)
             return parts.broker.store.purge(queue)
 
     def queue_delete(self, queue: str, *, if_unused: bool = False, if_empty: bool = False) -> int:
-        with _Method(self) as parts:
+        with Method(self) as parts:
             try:
                 check_access(parts.directory.queue(queue), parts.session)
             except NotFoundError:
@@ -202,7 +203,7 @@ class VirtualChannel:
                 and parts.broker.publish_plain(envelope, route)
             ):
                 return
-        with _Method(self) as parts:
+        with Method(self) as parts:
             if self._tx is not None:
                 parts.broker.route(envelope)
                 self._tx.publications.append(Publication(envelope, mandatory, delay))
@@ -214,7 +215,7 @@ class VirtualChannel:
     def basic_publish_batch(
         self, publications: Sequence[Publication], *, timeout: float | None = None
     ) -> None:
-        with _Method(self) as parts:
+        with Method(self) as parts:
             if self._tx is not None:
                 for publication in publications:
                     self.basic_publish(
@@ -245,7 +246,7 @@ class VirtualChannel:
     # -- consuming -------------------------------------------------------------------------
 
     def basic_get(self, queue: str, *, no_ack: bool = False) -> Message | None:
-        with _Method(self) as parts:
+        with Method(self) as parts:
             check_access(parts.directory.queue(queue, fresh=False), parts.session)
             self._transport.begin_session()
             self._transport.flush()
@@ -273,7 +274,7 @@ class VirtualChannel:
         arguments: Arguments | None = None,
         on_cancel: CancelCallback | None = None,
     ) -> str:
-        with _Method(self) as parts:
+        with Method(self) as parts:
             capabilities = self._transport.capabilities
             if exclusive:
                 capabilities.require("exclusive_consumers")
@@ -308,7 +309,7 @@ class VirtualChannel:
             return tag
 
     def basic_cancel(self, consumer_tag: str) -> None:
-        with _Method(self) as parts:
+        with Method(self) as parts:
             consumer = self._consumers.pop(consumer_tag, None)
             if consumer is not None:
                 parts.dispatcher.remove([consumer])
@@ -319,7 +320,7 @@ class VirtualChannel:
     def basic_qos(
         self, prefetch_size: int = 0, prefetch_count: int = 0, apply_global: bool = False
     ) -> None:
-        with _Method(self):
+        with Method(self):
             if prefetch_size:
                 raise ChannelError("NOT_IMPLEMENTED - prefetch_size!=0", 540)
             # RabbitMQ: either kind of limit ends the other one.
@@ -328,14 +329,14 @@ class VirtualChannel:
                 self._prefetch = prefetch_count
 
     def basic_recover(self, requeue: bool = True) -> None:
-        with _Method(self) as parts:
+        with Method(self) as parts:
             if not requeue:
                 raise ChannelError("NOT_IMPLEMENTED - requeue=false", 540)
             entries = self._ledger.take_all().values()
             self._report(parts.broker.release([Release(claimed.claim) for _, claimed in entries]))
 
     def flow(self, active: bool) -> None:
-        with _Method(self):
+        with Method(self):
             self.is_paused = not active
 
     def window(self) -> int:
@@ -375,7 +376,7 @@ class VirtualChannel:
             if entry is not None:
                 self._transport.acknowledge(entry[1].claim)
                 return
-        with _Method(self):
+        with Method(self):
             taken = self._take(delivery_tag, multiple)
             if self._tx is not None:
                 self._tx.acks += taken
@@ -384,7 +385,7 @@ class VirtualChannel:
                 self._transport.acknowledge(claimed.claim)
 
     def basic_nack(self, delivery_tag: int, multiple: bool = False, requeue: bool = True) -> None:
-        with _Method(self) as parts:
+        with Method(self) as parts:
             taken = self._take(delivery_tag, multiple)
             if self._tx is not None:
                 if requeue:
@@ -416,20 +417,20 @@ class VirtualChannel:
     # -- transactions and the channel itself -----------------------------------------------
 
     def confirm_select(self) -> None:
-        with _Method(self):
+        with Method(self):
             if self._tx is not None:
                 raise PreconditionFailedError(
                     "PRECONDITION_FAILED - cannot switch from tx to confirm mode"
                 )
 
     def tx_select(self) -> None:
-        with _Method(self):
+        with Method(self):
             self._transport.capabilities.require("transactions")
             if self._tx is None:
                 self._tx = Transaction()
 
     def tx_commit(self) -> None:
-        with _Method(self) as parts:
+        with Method(self) as parts:
             tx = self._transaction()
             self._tx = Transaction()
             burials = [one for item in tx.dead for one in parts.broker.burials(item, "rejected")]
@@ -444,7 +445,7 @@ class VirtualChannel:
                     self._not_stored(error)
 
     def tx_rollback(self) -> None:
-        with _Method(self):
+        with Method(self):
             self._ledger.put_back(self._transaction().entries)
             self._tx = Transaction()
 
@@ -488,22 +489,3 @@ class VirtualChannel:
         self._ledger = Ledger()
         self._consumers.clear()
         self._tx = None if self._tx is None else Transaction()
-
-
-class _Method:
-    """One AMQP method: needs an open channel, and closes it if the broker refuses (section 1.2)."""
-
-    __slots__ = ("_channel",)
-
-    def __init__(self, channel: VirtualChannel) -> None:
-        self._channel = channel
-
-    def __enter__(self) -> Parts:
-        self._channel.check_open()
-        return self._channel.transport.parts
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
-    ) -> None:
-        if isinstance(error, ChannelError):
-            self._channel.close()

@@ -12,7 +12,6 @@ from kombu_core.virtual.directory import Changes, Directory, exchange_record
 from kombu_core.virtual.routing import Binding, Destination
 from kombu_core.virtual.store import Document, Drop, NotEmpty, Store
 from kombu_core.virtual.topology import (
-    PREDECLARED,
     ConsumerRecord,
     ExchangeRecord,
     QueueRecord,
@@ -47,6 +46,12 @@ class Declarations:
     def declare_exchange(self, wanted: ExchangeRecord) -> None:
         """Create an exchange, or check that the one that is there is equal."""
         check_not_default(wanted.name)
+        alternate = wanted.arguments.get("alternate-exchange", "")
+        if not isinstance(alternate, str):
+            raise PreconditionFailedError(
+                f"PRECONDITION_FAILED - invalid arg 'alternate-exchange' for exchange "
+                f"'{wanted.name}': a name is wanted, not {type(alternate).__name__}"
+            )
         self._directory.table_for(wanted)
 
         def decide(documents: list[Document]) -> Changes | None:
@@ -63,10 +68,7 @@ class Declarations:
     def delete_exchange(self, name: str, *, if_unused: bool = False) -> None:
         """Delete an exchange with its bindings, to it and from it."""
         check_not_default(name)
-        if name in PREDECLARED:
-            raise AccessRefusedError(
-                f"ACCESS_REFUSED - exchange name '{name}' contains reserved prefix 'amq.*'"
-            )
+        check_name_is_free("exchange", name)
         while True:
             try:
                 there = self._directory.exchange(name)
@@ -130,6 +132,7 @@ class Declarations:
         """Create a queue, or check that the one that is there is equal; returns its name."""
         if wanted.name:
             name = wanted.name
+            check_name_is_free("queue", name)
         else:
             name = f"amq.gen-{secrets.token_urlsafe(16)}"
             wanted = replace(wanted, name=name)
@@ -140,8 +143,6 @@ class Declarations:
                 check_access(there, self._session, declares=wanted.owner)
                 check_equivalent(there, wanted)
                 return None
-            if not name.startswith("amq.gen-"):
-                check_name_is_free("queue", name)
             changes = {queue_key(name): dump(wanted)}
             if wanted.owner:
                 changes[session_mark(wanted.owner, "queue", name)] = b"1"
