@@ -1,0 +1,142 @@
+"""The Redis transport beside kombu's, and beside a script that claims and acks in batches."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+
+import kombu
+import redis
+from harness import BODY, Row, medians, rates
+from rivals import Rival
+
+import kombu_core
+from kombu_core.testing.brokers import RedisServer
+
+PUBLISHED = 3_000
+BATCHED = 20_000
+CONSUMED = 20_000
+#: kombu needs longer for less.
+CONSUMED_BY_KOMBU = 2_000
+
+#: Takes what is asked for out of a list into a hash of claims, and gives it back.
+CLAIM = """
+local got = redis.call('LPOP', KEYS[1], ARGV[1])
+if not got then return {} end
+local pairs = {}
+for i, body in ipairs(got) do pairs[2 * i - 1] = i; pairs[2 * i] = body end
+redis.call('HSET', KEYS[2], unpack(pairs))
+return got
+"""
+
+
+def rows(rounds: int) -> list[Row]:
+    """Measure publish, batched publish, consume, and how fast an idle consumer wakes."""
+    with RedisServer() as server:
+        ours = Rival(kombu_core, server.url, "bench")
+        theirs = Rival(kombu, server.url, "kombu-bench")
+        bare = _Bare(server.url)
+        published, batched, consumed = [], [], []
+        for _ in range(rounds):
+            published.append(rates(PUBLISHED, 1, ours.publish, theirs.publish, bare.publish))
+            batched.append(
+                rates(BATCHED, 1, ours.publish_batch, theirs.publish_batch, bare.publish_batch)
+            )
+            for rival in (ours, theirs, bare):
+                rival.purge()
+            ours.fill(CONSUMED)
+            bare.publish_batch(CONSUMED)
+            theirs.fill(CONSUMED_BY_KOMBU)
+            consumed.append(
+                [
+                    *rates(CONSUMED, 1, ours.consume),
+                    *rates(CONSUMED_BY_KOMBU, 1, theirs.consume),
+                    *rates(CONSUMED, 1, bare.consume),
+                ]
+            )
+        wake = _wake_up(server.url)
+        idle = _idle_share(server.url)
+        ours.close()
+        theirs.close()
+    return [
+        Row("redis publish, each confirmed", *medians(published), goal=1.3),
+        Row("redis publish in batches of 1,000", *medians(batched), goal=1.5),
+        Row("redis consume + ack, prefetch 100", *medians(consumed), goal=15.0),
+        Row("redis wake-up of an idle consumer (median)", wake, unit="s"),
+        Row("redis processor time of 5 s idle", idle, unit="s"),
+    ]
+
+
+class _Bare:
+    """redis-py alone: what the store and the driver allow."""
+
+    def __init__(self, url: str) -> None:
+        self._client = redis.Redis.from_url(url)
+        self._claim = self._client.register_script(CLAIM)
+
+    def publish(self, count: int) -> None:
+        for _ in range(count):
+            self._client.lpush("bare", json.dumps(BODY))
+
+    def publish_batch(self, count: int) -> None:
+        for start in range(0, count, 500):
+            with self._client.pipeline(transaction=False) as pipe:
+                for _ in range(min(500, count - start)):
+                    pipe.lpush("bare", json.dumps(BODY))
+                pipe.execute()
+
+    def consume(self, count: int) -> None:
+        left = count
+        while left:
+            got = self._claim(keys=["bare", "claims"], args=[100])
+            for body in got:
+                json.loads(body)
+            self._client.delete("claims")
+            left -= len(got)
+
+    def purge(self) -> None:
+        self._client.delete("bare", "claims")
+
+
+def _wake_up(url: str) -> float:
+    """Seconds from a publish to the callback of a consumer that was idle, the median of 50."""
+    taken: list[float] = []
+    received = threading.Event()
+
+    def consume() -> None:
+        with kombu_core.Connection(url) as connection:
+            queue = kombu_core.Queue("wake")
+            with connection.Consumer([queue], on_message=on_message, no_ack=True):
+                received.set()
+                while len(taken) < 50:
+                    connection.drain_events(timeout=10)
+
+    def on_message(message: kombu_core.Message) -> None:
+        taken.append(time.perf_counter() - float(message.body))
+        received.set()
+
+    thread = threading.Thread(target=consume)
+    thread.start()
+    with kombu_core.Connection(url) as connection:
+        producer = connection.Producer()
+        for _ in range(50):
+            received.wait()
+            received.clear()
+            time.sleep(0.02)  # Let the consumer fall asleep.
+            producer.publish(str(time.perf_counter()), "wake")
+        thread.join()
+    return sorted(taken)[len(taken) // 2]
+
+
+def _idle_share(url: str) -> float:
+    """Processor seconds of this process while a consumer waits for 5 seconds."""
+    with kombu_core.Connection(url) as connection:
+        queue = kombu_core.Queue("idle")
+        with connection.Consumer([queue], on_message=print, no_ack=True):
+            started = time.process_time()
+            try:
+                connection.drain_events(timeout=5)
+            except TimeoutError:
+                pass
+            return time.process_time() - started
