@@ -135,7 +135,7 @@ class TestDocuments:
         assert result.dropped == [2, 0]
         assert me.count("q") == Counts(0, 0, 0)
         put(me, "new")
-        assert settle(me, acks=[mine[0].claim]).lost == [mine[0].claim]
+        assert settle(me, acks=[mine[0].claim]) == CommitResult()
         assert words(claim(me)) == ["new"]
 
     def test_a_conflict_drops_nothing(self, store: RedisStore) -> None:
@@ -247,19 +247,26 @@ class TestCommit:
     def test_a_lost_claim_applies_nothing(self, me: RedisStore, open_store: OpenStore) -> None:
         put(me, *"abc")
         a, b, c = claim(me)
-        assert not settle(me, acks=[a.claim]).lost
-        unknown = Claim("other", "1")
-        batch = Batch(
-            [Put("q", envelope("new"))],
-            [b.claim, a.claim],
-            [Release(unknown), Release(c.claim)],
-            session="me",
-        )
-        assert set(me.commit(batch).lost) == {a.claim, unknown}
+        other = open_store()
+        batch = Batch([Put("q", envelope("new"))], [b.claim], [Release(c.claim)], session="you")
+        assert list(other.commit(batch).lost) == [b.claim, c.claim]
+        assert me.count("q") == Counts(0, 3, 0)
+        me.end("me")
+        assert list(settle(me, acks=[a.claim]).lost) == [a.claim]
+        assert me.count("q") == Counts(3, 0, 0)
+
+    def test_a_session_that_lives_lost_nothing(self, me: RedisStore, open_store: OpenStore) -> None:
+        """Not even what another session has: to settle it does nothing."""
+        put(me, *"ab")
+        a, b = claim(me)
+        other = open_store()
+        other.begin("you", 60)
+        claims = [a.claim, Claim("dropped", "1")]
+        release = Release(b.claim)
+        assert settle(other, "you", acks=claims, releases=[release]) == CommitResult()
         assert me.count("q") == Counts(0, 2, 0)
-        assert set(settle(open_store(), "you", acks=[b.claim]).lost) == {b.claim}
-        assert not me.commit(Batch([], [b.claim], [Release(c.claim)], session="me")).lost
-        assert words(claim(me)) == ["c"]
+        assert settle(me, acks=claims, releases=[release]) == CommitResult()
+        assert me.count("q") == Counts(1, 0, 0)
 
     def test_ack_and_put_are_one_step(self, me: RedisStore) -> None:
         put(me, "in", queue="in")
@@ -381,11 +388,11 @@ class TestLimits:
         assert words(claim(me)) == ["d", "e"]
         assert me.count("q") == Counts(0, 2, 0)
 
-    def test_the_oldest_of_the_lowest_priority_leaves(self, me: RedisStore) -> None:
+    def test_the_head_leaves_even_if_its_priority_is_the_highest(self, me: RedisStore) -> None:
         put(me, "high", priority=9)
         put(me, *"abc", priority=1)
         self.limited(me, "low", max_length=3)
-        assert words(claim(me)) == ["high", "b", "c"]
+        assert words(claim(me)) == ["b", "c", "low"]
 
     def test_what_is_claimed_does_not_count(self, me: RedisStore) -> None:
         self.limited(me, *"ab", max_length=2)
@@ -402,17 +409,21 @@ class TestLimits:
     def test_dropped_messages_are_claimed_for_the_session(self, me: RedisStore) -> None:
         put(me, "a", priority=4)
         dropped = self.limited(me, "b", "c", max_length=1, keep_dropped=True).dropped
-        assert words(list(dropped)) == ["b", "c"]
-        assert [item.priority for item in dropped] == [0, 0]
+        assert words(list(dropped)) == ["a", "b"]
+        assert [item.priority for item in dropped] == [4, 0]
         assert me.count("q") == Counts(1, 2, 0)
         assert not settle(me, acks=[item.claim for item in dropped]).lost
         assert me.count("q") == Counts(1, 0, 0)
 
-    def test_nothing_is_kept_for_a_session_that_is_over(self, store: RedisStore) -> None:
-        put(store, "a")
-        with pytest.raises(SessionLostError):
-            self.limited(store, "b", session="nobody", max_length=1, keep_dropped=True)
-        assert store.count("q") == Counts(1, 0, 0)
+    def test_what_was_dropped_for_a_session_without_a_lease_comes_back(
+        self, me: RedisStore
+    ) -> None:
+        put(me, "a")
+        dropped = self.limited(me, "b", session="new", max_length=1, keep_dropped=True).dropped
+        assert words(list(dropped)) == ["a"]
+        assert me.reap() == ["new"]
+        me.end("new")
+        assert words(claim(me)) == ["a", "b"]
 
     def test_a_full_queue_rejects(self, me: RedisStore) -> None:
         puts = [Put("p", envelope("x"))]

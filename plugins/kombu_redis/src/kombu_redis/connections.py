@@ -264,24 +264,24 @@ class RedisConnections:
             raise ConnectionLostError("The connection is closed")
         if self._slots is not None and not self._slots.acquire(timeout=self._patience):
             raise ConnectionLimitExceededError(f"All {self._limit} connections are in use")
-        while True:
-            try:
-                wire, since = self._idle.pop()
-            except IndexError:
-                return self._connect()
-            if time.monotonic() - since < self._rest or self._is_alive(wire):
-                return wire
+        try:
+            while True:
+                try:
+                    wire, since = self._idle.pop()
+                except IndexError:
+                    return self._connect()
+                if time.monotonic() - since < self._rest or self._is_alive(wire):
+                    return wire
+        except BaseException:
+            self._free_slot()
+            raise
 
     def _connect(self) -> Wire:
         try:
             wire = self._make()
             wire.connect()
         except (driver.RedisError, OSError) as exc:
-            self._free_slot()
             self._fail(exc, _OPENING)
-        except BaseException:
-            self._free_slot()
-            raise
         return wire
 
     def _is_alive(self, wire: Wire) -> bool:

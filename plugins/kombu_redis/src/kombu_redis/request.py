@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from kombu_core.exceptions import SessionLostError
 from kombu_core.virtual.envelope import decode, encode
 from kombu_core.virtual.store import Batch, Claim, Claimed, CommitResult, Conflict
 from kombu_redis.connections import Word
@@ -29,6 +28,7 @@ class CommitRequest:
             layout.versions,
             layout.seq,
             layout.sessions,
+            layout.lapsed,
             layout.held(batch.session),
         ]
         self.args: list[Word] = [batch.session, len(batch.expect)]
@@ -125,8 +125,6 @@ class CommitRequest:
         outcome = reply[0]
         if outcome == b"conflict":
             raise Conflict(key.decode() for key in reply[1:])
-        if outcome == b"session":
-            raise SessionLostError(f"The lease of session {self._session!r} ran out")
         if outcome == b"lost":
             return CommitResult(lost=[self._settled[position] for position in reply[1:]])
         queues = list(self._positions)

@@ -80,6 +80,7 @@ class RedisTransport(VirtualTransport):
             ),
             "client_name": options.client_name,
             "protocol": 2,
+            "command_packer": _packer(),
         }
         kind: Any
         if url.socket_path is not None:
@@ -94,6 +95,20 @@ class RedisTransport(VirtualTransport):
             kind = _TLSConnection
             settings["context"] = self._context
         return lambda: cast("Wire", kind(**settings))
+
+
+def _packer() -> Any:
+    """Return hiredis' packing without redis-py's look at each word; None: redis-py's own."""
+    try:
+        from hiredis import pack_command
+    except ImportError:
+        return None
+
+    class Packer:
+        def pack(self, *words: Any) -> list[bytes]:
+            return [pack_command(words)]
+
+    return Packer()
 
 
 class _TLSConnection(Connection):

@@ -1,13 +1,13 @@
 -- commit: puts, acknowledgements and releases in any number of queues, all or nothing.
--- KEYS  versions seq sessions held | nine of each queue
+-- KEYS  versions seq sessions lapsed held | nine of each queue
 -- ARGV  session | n (document version)* | n body*
 --       | n (queue n ack* n (release is_delivered)*)*
 --       | n (queue name max_length max_bytes is_reject keep)*
 --       | puts n (queue n (count body priority delay ttl)*)*
 --       A queue or body is meant by its position. Durations in ms. -1: no limit, no ttl.
--- Returns 0, or {'conflict', key*}, {'lost', position*}, {'session'},
+-- Returns 0, or {'conflict', key*}, {'lost', position*},
 --         {'done', {rejected position*}, {{queue, id, place, body, returns}*}}.
-local FIXED = 4
+local FIXED = 5
 local session = ARGV[1]
 
 local stale, at = stale_keys(KEYS[1], 2)
@@ -39,34 +39,36 @@ local body_count = pop_number()
 local bodies_at = at
 at = at + body_count
 
--- Whether the session still has what it settles. Nothing is written before this is known.
-local settled, lost, position = {}, {}, 0
+-- What the session still has of what it settles. Nothing is written before this is known.
+local settled, gone, position = {}, {}, 0
 for _ = 1, pop_number() do
   local queue = pop_queue()
-  local acks, releases, ids = {}, {}, {}
-  for i = 1, pop_number() do
-    acks[i] = pop()
-    ids[i] = acks[i]
+  local ids, is_delivered = {}, {}
+  local ack_count = pop_number()
+  for i = 1, ack_count do
+    ids[i] = pop()
   end
-  for i = 1, pop_number() do
-    ids[#ids + 1] = pop()
-    releases[i] = { id = ids[#ids], is_delivered = pop() == '1' }
+  for i = ack_count + 1, ack_count + pop_number() do
+    ids[i], is_delivered[i] = pop(), pop() == '1'
   end
   local places = get_fields(queue.claims, ids)
+  local acks, releases = {}, {}
   for i = 1, #ids do
     if not places[i] then
-      lost[#lost + 1] = position
+      gone[#gone + 1] = position
+    elseif i <= ack_count then
+      acks[#acks + 1] = ids[i]
+    else
+      releases[#releases + 1] = { id = ids[i], place = places[i], is_delivered = is_delivered[i] }
     end
     position = position + 1
   end
-  for i = 1, #releases do
-    releases[i].place = places[#acks + i]
-  end
   settled[#settled + 1] = { queue = queue, acks = acks, releases = releases }
 end
-if #lost > 0 then
-  table.insert(lost, 1, 'lost')
-  return lost
+-- If the session lives, their queue was dropped, and that is no loss.
+if #gone > 0 and not redis.call('ZSCORE', KEYS[3], session) then
+  table.insert(gone, 1, 'lost')
+  return gone
 end
 
 local limits = {}
@@ -75,9 +77,6 @@ for _ = 1, pop_number() do
   local limit = { queue = queue, name = pop() }
   limit.max_length, limit.max_bytes = pop_number(), pop_number()
   limit.is_reject, limit.keep = pop() == '1', pop() == '1'
-  if limit.keep and not redis.call('ZSCORE', KEYS[3], session) then
-    return { 'session' }
-  end
   limits[#limits + 1] = limit
   queue.limit = limit
 end
@@ -178,43 +177,42 @@ for _ = 1, pop_number() do
   end
 end
 
--- A queue that is too long loses the oldest of its lowest priority.
+-- A queue that is too long loses its head.
 local dropped = {}
 for _, limit in ipairs(limits) do
   local queue = limit.queue
   while not limit.is_reject and is_over(limit, 0, 0) do
-    local last = redis.call('ZREVRANGE', queue.ready, 0, 0, 'WITHSCORES')
-    if #last == 0 then
-      break
-    end
     local excess = 1
     if limit.max_length >= 0 then
       excess = math.max(1, redis.call('ZCARD', queue.ready) - limit.max_length)
     end
-    local victims = redis.call(
-      'ZRANGEBYSCORE', queue.ready, math.floor(last[2] / BAND) * BAND, '+inf',
-      'WITHSCORES', 'LIMIT', 0, math.min(excess, CHUNK)
-    )
-    local ids = {}
-    for i = 1, #victims, 2 do
-      ids[#ids + 1] = victims[i]
+    local popped = redis.call('ZPOPMIN', queue.ready, math.min(excess, CHUNK))
+    if #popped == 0 then
+      break
     end
-    variadic('ZREM', queue.ready, ids)
+    local ids = {}
+    for i = 1, #popped, 2 do
+      ids[#ids + 1] = popped[i]
+    end
     if redis.call('EXISTS', queue.bytes) == 1 then
       count_bytes(queue, ids, -1)
     end
     if limit.keep then
-      lease(queue, limit.name, session, KEYS[4], victims)
+      lease(queue, limit.name, session, KEYS[5], popped)
       local bodies = get_fields(queue.body, ids)
       local returns = get_fields(queue.returns, ids)
       for i = 1, #ids do
         dropped[#dropped + 1] =
-          { queue.position, ids[i], victims[2 * i], bodies[i] or '', returns[i] or 0 }
+          { queue.position, ids[i], popped[2 * i], bodies[i] or '', returns[i] or 0 }
       end
     else
       forget(queue, ids)
     end
   end
+end
+-- A session that is over or never began has no lease: whoever reaps gives these back.
+if #dropped > 0 and not redis.call('ZSCORE', KEYS[3], session) then
+  redis.call('SADD', KEYS[4], session)
 end
 
 if #rejected == 0 and #dropped == 0 then
