@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from logging import Logger
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypedDict
 
 from kombu_core.exceptions import BrokerError, MessageStateError
 from kombu_core.serialization import Registry, default_registry
 
 if TYPE_CHECKING:
+    from logging import Logger
+
     from kombu_core.transport import Channel
 
 #: `basic.properties.delivery_mode`: kept only while the broker runs / written to disk.

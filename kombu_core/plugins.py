@@ -7,11 +7,10 @@ observers, which are loaded together when the first connection is made.
 
 from __future__ import annotations
 
-import logging
 import threading
+import warnings
 from collections.abc import Callable, Mapping
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pluggy
 
@@ -19,7 +18,8 @@ from kombu_core import hookspecs
 from kombu_core.exceptions import PluginLoadError, TransportNotFoundError
 from kombu_core.transport import TransportClass
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint, EntryPoints
 
 TRANSPORTS: Final = "kombu_core.transports"
 EXTENSIONS: Final = "kombu_core.extensions"
@@ -66,7 +66,7 @@ class Plugins:
 
     def schemes(self) -> list[str]:
         """Return the URL schemes that are installed, sorted, without loading any plugin."""
-        return sorted({point.name for point in entry_points(group=TRANSPORTS)})
+        return sorted({point.name for point in _entry_points(TRANSPORTS)})
 
     def transport_class(self, scheme: str) -> TransportClass:
         """Return what serves `scheme` (`sqlalchemy+postgresql` is served as `sqlalchemy`, too).
@@ -100,11 +100,12 @@ class Plugins:
         with self._lock:
             if not self._has_extensions:
                 self._has_extensions = True
-                for point in entry_points(group=EXTENSIONS):
+                for point in _entry_points(EXTENSIONS):
                     try:
                         self._load(point)
                     except PluginLoadError as error:
-                        logger.error("%s", error, exc_info=error.__cause__)
+                        # It was asked for by nobody, so it may not stop anybody.
+                        warnings.warn(str(error), RuntimeWarning, stacklevel=2)
         return self._manager.hook
 
     # -- inside ----------------------------------------------------------------------------
@@ -156,10 +157,18 @@ class Plugins:
 def _entry_point(scheme: str) -> EntryPoint | None:
     """Return the first entry point for a scheme, or for the part of it before a plus."""
     for name in (scheme, scheme.partition("+")[0]):
-        found = list(entry_points(group=TRANSPORTS, name=name))
-        if found:
-            return found[0]
+        for point in _entry_points(TRANSPORTS):
+            if point.name == name:
+                return point
     return None
+
+
+def _entry_points(group: str) -> EntryPoints:
+    # Imported here because it takes longer than all of this package, and the first connection
+    # needs it, not the import.
+    from importlib.metadata import entry_points
+
+    return entry_points(group=group)
 
 
 def _distribution(point: EntryPoint) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -38,6 +39,14 @@ class Peer:
         """Call a method of the other process's channel and return its JSON answer."""
         return self._ask([method, args, kwargs])
 
+    def pause(self) -> None:
+        """Stop it where it is, as a machine that sleeps."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on as if nothing had been."""
+        self._process.send_signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """End it by SIGKILL: nothing is closed, nothing is settled."""
         self._process.kill()
@@ -45,6 +54,7 @@ class Peer:
 
     def close(self) -> None:
         """Let it end properly; kill it if it will not. Idempotent."""
+        self.resume()
         if self._process.stdin is not None and not self._process.stdin.closed:
             self._process.stdin.close()
         try:
@@ -96,12 +106,13 @@ def main() -> None:
         method, args, kwargs = json.loads(line)
         try:
             if method == "publish":
-                value: Any = publish(channel, *args, **kwargs)
+                publish(channel, *args, **kwargs)
+                value: Any = None
             elif method == "basic_get":
                 message = channel.basic_get(*args, **kwargs)
                 value = message and [message.body.decode(), message.redelivered]
             elif method == "basic_consume":
-                value = channel.basic_consume(*args, lambda message: None, **kwargs)
+                value = channel.basic_consume(args[0], lambda message: None, **kwargs)
             else:
                 value = getattr(channel, method)(*args, **kwargs)
         except Exception as exc:  # noqa: BLE001  (it is the other process that judges)

@@ -9,6 +9,7 @@ from typing import Any
 
 from kombu_core.exceptions import AccessRefusedError, NotFoundError, PreconditionFailedError
 from kombu_core.virtual.directory import Changes, Directory, exchange_record
+from kombu_core.virtual.policy import policy_of
 from kombu_core.virtual.routing import Binding, Destination
 from kombu_core.virtual.store import Document, Drop, NotEmpty, Store
 from kombu_core.virtual.topology import (
@@ -302,7 +303,13 @@ class Declarations:
         def decide(documents: list[Document]) -> Changes | None:
             if not documents[0].version:
                 raise NotFoundError(f"NOT_FOUND - no queue '{queue}'")
-            check_access(load_queue(documents[0].value), self._session)
+            record = load_queue(documents[0].value)
+            check_access(record, self._session)
+            if consumer.exclusive and policy_of(record.arguments).single_active_consumer:
+                raise AccessRefusedError(
+                    f"ACCESS_REFUSED - queue '{queue}' has a single active consumer, which "
+                    "excludes exclusive ones"
+                )
             there = load_consumers(documents[1].value)
             if there and (consumer.exclusive or any(other.exclusive for other in there)):
                 raise AccessRefusedError(f"ACCESS_REFUSED - queue '{queue}' in exclusive use")

@@ -92,7 +92,9 @@ class ApplicationContract(ContractFixtures):
 
     def test_every_callback_is_called(self, application: Connection, queue: Queue) -> None:
         first, second = list[Any](), Received()
-        consumer = application.Consumer([queue], callbacks=[lambda body, message: first.append(body)])
+        consumer = application.Consumer(
+            [queue], callbacks=[lambda body, message: first.append(body)]
+        )
         consumer.register_callback(second)
         with consumer:
             application.Producer().publish("1", exchange=queue.exchange, routing_key="k")
@@ -105,7 +107,10 @@ class ApplicationContract(ContractFixtures):
         messages: list[Message] = []
         with application.Consumer([queue], on_message=messages.append, no_ack=True):
             application.Producer().publish(
-                b"{broken", content_type="application/json", exchange=queue.exchange, routing_key="k"
+                b"{broken",
+                content_type="application/json",
+                exchange=queue.exchange,
+                routing_key="k",
             )
             drain_until(application, lambda: messages)
         assert messages[0].body == b"{broken"
@@ -193,6 +198,7 @@ class ApplicationContract(ContractFixtures):
         bound = queue(application.default_channel)
         bound.declare()
         assert bound.get() is None
+        assert queue.exchange is not None
         publish(channel, queue.exchange.name, "k", "by hand")
         message = fetch(application.default_channel, queue.name)
         message.requeue()
@@ -255,7 +261,9 @@ class ApplicationContract(ContractFixtures):
     def test_a_clone_is_another_connection_to_the_same_broker(
         self, application: Connection, queue: Queue
     ) -> None:
-        application.Producer().publish("1", exchange=queue.exchange, routing_key="k", declare=[queue])
+        application.Producer().publish(
+            "1", exchange=queue.exchange, routing_key="k", declare=[queue]
+        )
         with application.clone() as clone:
             assert clone.transport is not application.transport
             assert take(clone.default_channel, queue.name, 1) == ["1"]

@@ -37,9 +37,7 @@ class BindingContract(ContractFixtures):
         channel.queue_unbind(queue, exchange, "never bound")
         assert channel.is_open
 
-    def test_unbinding_what_does_not_exist_is_no_error(
-        self, channel: Channel, name: Names
-    ) -> None:
+    def test_unbinding_what_does_not_exist_is_no_error(self, channel: Channel, name: Names) -> None:
         channel.exchange_declare(exchange := name("x"), "direct")
         channel.queue_unbind(name(), exchange, "k")
         channel.queue_unbind(name(), name("none"), "k")

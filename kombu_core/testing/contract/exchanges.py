@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from kombu_core.exceptions import AccessRefusedError, NotFoundError, UnroutableError
@@ -43,7 +45,7 @@ class ExchangeBindingContract(ContractFixtures):
         chain = [name("x") for _ in range(5)]
         for exchange in chain:
             channel.exchange_declare(exchange, "fanout")
-        for source, destination in zip(chain, chain[1:], strict=False):
+        for source, destination in itertools.pairwise(chain):
             channel.exchange_bind(destination, source)
         declare_bound(channel, queue := name(), chain[-1])
         publish(channel, chain[0], "", "came through")

@@ -45,7 +45,7 @@ class ForkContract(ContractFixtures):
             for _ in range(20):
                 publish(own, "", queue, str(number))
 
-        _fork_and_wait(*(lambda number=number: child(number) for number in range(3)))  # type: ignore[misc]
+        _fork_and_wait(*(lambda number=number: child(number) for number in range(3)))
         publish(channel, "", queue, "after")
         if not capabilities.shared:
             assert take(channel, queue, 2) == ["before", "after"]

@@ -24,6 +24,7 @@ from kombu_core.testing.harness import (
     take,
     until,
 )
+from kombu_core.testing.peer import PeerError
 from kombu_core.transport import Channel
 
 
@@ -139,11 +140,30 @@ class RecoveryContract(ContractFixtures):
 
         channel.basic_consume(queue, handle, consumer_tag="slow")
         publish(channel, "", queue, "1")
-        drain_until(connection, lambda: handled, timeout=broker.patience)
+        drain_until(connection, lambda: handled, timeout=broker.patience + patience)
         channel.basic_cancel("slow")
         connection.release()
         drain_quiet(rival)
         assert len(rivals) == 0
+
+    def test_a_process_that_slept_too_long_settles_nothing(
+        self, broker: BrokerUnderTest, channel: Channel, start_peer: StartPeer, name: Names
+    ) -> None:
+        if broker.lease is None:
+            pytest.skip("the broker knows no lease that a process could outsleep")
+        channel.queue_declare(queue := name())
+        publish(channel, "", queue, "1")
+        peer = start_peer()
+        assert peer.call("basic_get", queue) == ["1", False]
+        peer.pause()
+        message = fetch(channel, queue, timeout=broker.patience)
+        peer.resume()
+        with pytest.raises(PeerError, match=r"LeaseLostError|SessionLostError"):
+            peer.call("basic_ack", 1)
+            peer.call("basic_get", queue)
+        assert message.redelivered
+        message.requeue()
+        assert take(channel, queue, 1) == ["1"]
 
     # -- faults of the broker, where its author can cause them -----------------------------
 

@@ -109,9 +109,7 @@ class ExchangeContract(ContractFixtures):
         assert caught.value.code == 403
 
     @pytest.mark.parametrize("exchange", ["amq.fanout", "amq.none-such"])
-    def test_a_standard_exchange_cannot_be_deleted(
-        self, channel: Channel, exchange: str
-    ) -> None:
+    def test_a_standard_exchange_cannot_be_deleted(self, channel: Channel, exchange: str) -> None:
         with pytest.raises(AccessRefusedError):
             channel.exchange_delete(exchange)
 
