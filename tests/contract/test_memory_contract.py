@@ -12,6 +12,4 @@ class TestMemory(TransportContract):
 
     @pytest.fixture
     def broker(self, token: str) -> BrokerUnderTest:
-        return BrokerUnderTest(
-            url=f"memory://{token}", transport_options={"lease": 0.5}, lease=0.5
-        )
+        return BrokerUnderTest(url=f"memory://{token}", transport_options={"lease": 0.5}, lease=0.5)

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 import amqp
@@ -38,6 +38,9 @@ from kombu_core.exceptions import (
 )
 from kombu_core.message import Envelope, Message, Properties
 from kombu_core.transport import Publication, QueueDeclareOk, ReturnCallback
+
+if TYPE_CHECKING:
+    from kombu_core.connection import Connection
 
 CAPABILITIES = Capabilities(
     name="oracle",
@@ -78,6 +81,7 @@ class OracleConnection:
     capabilities = CAPABILITIES
     driver_type = "amqp"
     driver_name = "py-amqp"
+    client: Connection | None = None
 
     def __init__(self, url: str, transport_options: Mapping[str, Any] | None = None) -> None:
         parts = urlsplit(url)
@@ -176,7 +180,7 @@ class OracleChannel:
 
     # -- topology --------------------------------------------------------------------------
 
-    def exchange_declare(self, exchange: str, type: str = "direct", **options: Any) -> None:  # noqa: A002
+    def exchange_declare(self, exchange: str, type: str = "direct", **options: Any) -> None:
         if type not in CAPABILITIES.exchange_types:
             raise UnsupportedError("exchange_types", CAPABILITIES.name, type)
         options.setdefault("auto_delete", False)

@@ -34,12 +34,13 @@ from kombu_core.testing.contract.limits import LimitContract
 from kombu_core.testing.contract.prefetch import PrefetchContract
 from kombu_core.testing.contract.priority import PriorityContract
 from kombu_core.testing.contract.publishing import PublishingContract, TransactionContract
+from kombu_core.testing.contract.queues import QueueContract
 from kombu_core.testing.contract.recovery import RecoveryContract
 from kombu_core.testing.contract.refusals import RefusalContract
 from kombu_core.testing.contract.routing import RoutingContract
 from kombu_core.testing.contract.settlement import SettlementContract
 from kombu_core.testing.contract.threads import ThreadContract
-from kombu_core.testing.contract.topology import ExchangeContract, QueueContract
+from kombu_core.testing.contract.topology import ExchangeContract
 from kombu_core.testing.harness import BrokerUnderTest
 
 __all__ = ["BrokerUnderTest", "ChannelContract", "TransportContract"]
