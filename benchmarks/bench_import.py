@@ -20,7 +20,9 @@ def rows(rounds: int) -> list[Row]:
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
 
         def seconds(statement: str) -> float:
-            program = f"import time; t=time.perf_counter(); {statement}; print(time.perf_counter()-t)"
+            program = (
+                f"import time; t=time.perf_counter(); {statement}; print(time.perf_counter()-t)"
+            )
             done = subprocess.run(
                 [sys.executable, "-c", program],
                 capture_output=True,

@@ -18,6 +18,7 @@ PUBLISHED = 3_000
 BATCHED = 20_000
 CONSUMED = 20_000
 #: kombu needs longer for less.
+BATCHED_BY_KOMBU = 4_000
 CONSUMED_BY_KOMBU = 2_000
 
 #: Takes what is asked for out of a list into a hash of claims, and gives it back.
@@ -36,14 +37,23 @@ def rows(rounds: int) -> list[Row]:
     with RedisServer() as server:
         ours = Rival(kombu_core, server.url, "bench")
         theirs = Rival(kombu, server.url, "kombu-bench")
+        ours_by_name = Rival(kombu_core, server.url, "named", by_name=True)
+        theirs_by_name = Rival(kombu, server.url, "kombu-named", by_name=True)
         bare = _Bare(server.url)
-        published, batched, consumed = [], [], []
+        published, batched, named, consumed = [], [], [], []
         for _ in range(rounds):
             published.append(rates(PUBLISHED, 1, ours.publish, theirs.publish, bare.publish))
             batched.append(
-                rates(BATCHED, 1, ours.publish_batch, theirs.publish_batch, bare.publish_batch)
+                [
+                    *rates(BATCHED, 1, ours.publish_batch),
+                    *rates(BATCHED_BY_KOMBU, 1, theirs.publish_batch),
+                    *rates(BATCHED, 1, bare.publish_batch),
+                ]
             )
-            for rival in (ours, theirs, bare):
+            named.append(
+                rates(BATCHED, 1, ours_by_name.publish_batch, theirs_by_name.publish_batch)
+            )
+            for rival in (ours, theirs, ours_by_name, theirs_by_name, bare):
                 rival.purge()
             ours.fill(CONSUMED)
             bare.publish_batch(CONSUMED)
@@ -57,11 +67,12 @@ def rows(rounds: int) -> list[Row]:
             )
         wake = _wake_up(server.url)
         idle = _idle_share(server.url)
-        ours.close()
-        theirs.close()
+        for rival in (ours, theirs, ours_by_name, theirs_by_name):
+            rival.close()
     return [
         Row("redis publish, each confirmed", *medians(published), goal=1.3),
-        Row("redis publish in batches of 1,000", *medians(batched), goal=1.5),
+        Row("redis publish in batches, direct exchange", *medians(batched), goal=1.5),
+        Row("redis publish in batches, default exchange", *medians(named), goal=1.5),
         Row("redis consume + ack, prefetch 100", *medians(consumed), goal=15.0),
         Row("redis wake-up of an idle consumer (median)", wake, unit="s"),
         Row("redis processor time of 5 s idle", idle, unit="s"),

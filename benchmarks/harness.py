@@ -57,9 +57,7 @@ def rates(count: int, rounds: int, *rivals: Round) -> list[float]:
             gc.collect()
             started = time.perf_counter()
             seconds = run(count)
-            taken[number].append(
-                seconds if seconds is not None else time.perf_counter() - started
-            )
+            taken[number].append(seconds if seconds is not None else time.perf_counter() - started)
     return [count / statistics.median(one) for one in taken]
 
 

@@ -19,15 +19,23 @@ class Rival:
         url: Of the broker.
         name: Of exchange, queue and routing key.
         prefetch: Unacknowledged messages while consuming.
+        by_name: Publish to the default exchange: kombu then needs no look at the bindings.
         options: Of the connection.
     """
 
     def __init__(
-        self, library: Any, url: str, name: str, *, prefetch: int = 100, **options: Any
+        self,
+        library: Any,
+        url: str,
+        name: str,
+        *,
+        prefetch: int = 100,
+        by_name: bool = False,
+        **options: Any,
     ) -> None:
         self.prefetch = prefetch
         self.connection = library.Connection(url, **options)
-        exchange = library.Exchange(name, "direct", durable=True)
+        exchange = library.Exchange("" if by_name else name, "direct", durable=True)
         self.queue = library.Queue(name, exchange, routing_key=name)
         self.producer = self.connection.Producer(
             exchange=exchange, routing_key=name, serializer="json"
