@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeVar, cast
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 #: machine may need more.
 DEADLINE: Final = float(os.environ.get("KOMBU_CONTRACT_DEADLINE", "10"))
 #: How long a test listens before it believes that nothing comes (seconds).
-QUIET: Final = 0.15
+QUIET: Final = 0.1
 #: Between two looks at a condition that nobody announces (seconds).
 POLL: Final = 0.005
 
@@ -136,6 +136,14 @@ def drain_quiet(connection: ContractConnection, quiet: float = QUIET) -> None:
         except OperationTimeoutError:
             return
     raise AssertionError(f"the connection was still busy after {DEADLINE} s")
+
+
+def drain_exactly(connection: ContractConnection, count: int, *boxes: Sized) -> None:
+    """Drain until `boxes` hold `count` together, and see that no more come."""
+    drain_until(connection, lambda: sum(map(len, boxes)) >= count, f"{count} deliveries")
+    drain_quiet(connection)
+    held = sum(map(len, boxes))
+    assert held == count, f"{held} deliveries came, not {count}"
 
 
 class Inbox:

@@ -19,6 +19,7 @@ from kombu_core.testing.contract.requirements import requires
 from kombu_core.testing.harness import (
     BrokerUnderTest,
     Names,
+    drain_exactly,
     drain_quiet,
     drain_until,
     fetch,
@@ -186,11 +187,9 @@ class ApplicationContract(ContractFixtures):
         with application.Consumer([queue], on_message=messages.append, prefetch_count=2):
             for number in range(5):
                 producer.publish(number)
-            drain_quiet(application)
-            assert len(messages) == 2
+            drain_exactly(application, 2, messages)
             messages[0].ack()
-            drain_quiet(application)
-            assert len(messages) == 3
+            drain_exactly(application, 3, messages)
 
     def test_a_bound_queue_is_fetched_from(
         self, application: Connection, queue: Queue, channel: Channel

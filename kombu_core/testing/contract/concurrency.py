@@ -8,7 +8,7 @@ from kombu_core.testing.harness import (
     Inbox,
     Names,
     declare_bound,
-    drain_quiet,
+    drain_exactly,
     drain_until,
     publish,
     take,
@@ -28,7 +28,7 @@ class ConcurrencyContract(ContractFixtures):
         for inbox in inboxes:
             channel.basic_consume(queue, inbox)
         publish(channel, "", queue, "1", "2", "3")
-        drain_quiet(connection)
+        drain_exactly(connection, 2, *inboxes)
         assert [len(inbox) for inbox in inboxes] == [1, 1]
 
     def test_consumers_share_evenly(
@@ -124,9 +124,8 @@ class ConcurrencyContract(ContractFixtures):
             channel.basic_qos(prefetch_count=1)
             channel.basic_consume(queue, inbox)
         publish(channels[0], "", queue, "1", "2", "3")
-        for connection in connections:
-            drain_quiet(connection)
-        assert [len(inbox) for inbox in inboxes] == [1, 1]
+        for connection, inbox in zip(connections, inboxes, strict=True):
+            drain_exactly(connection, 1, inbox)
         assert {body for inbox in inboxes for body in inbox.bodies} == {"1", "2"}
         assert channels[1].queue_declare(queue, passive=True) == (queue, 1, 2)
 

@@ -11,6 +11,7 @@ from kombu_core.testing.harness import (
     ContractConnection,
     Inbox,
     Names,
+    drain_exactly,
     drain_quiet,
     drain_until,
     publish,
@@ -122,7 +123,7 @@ class ConsumerContract(ContractFixtures):
         channel.basic_consume(queue, low, arguments={"x-priority": 1})
         channel.basic_consume(queue, high, arguments={"x-priority": 10})
         publish(channel, "", queue, *"12345")
-        drain_quiet(connection)
+        drain_exactly(connection, 5, low, high)
         assert high.bodies == ["1", "2", "3"]
         assert low.bodies == ["4", "5"]
 
@@ -137,7 +138,7 @@ class ConsumerContract(ContractFixtures):
         channel.basic_consume(queue, plain)
         channel.basic_consume(queue, high, arguments={"x-priority": 1})
         publish(channel, "", queue, "1", "2", "3")
-        drain_quiet(connection)
+        drain_exactly(connection, 3, low, plain, high)
         assert [high.bodies, plain.bodies, low.bodies] == [["1"], ["2"], ["3"]]
 
     @requires("consumer_priorities")
@@ -157,9 +158,8 @@ class ConsumerContract(ContractFixtures):
         channel.basic_consume(queue, low)
         rival.channel().basic_consume(queue, high, arguments={"x-priority": 5})
         publish(channel, "", queue, "1", "2")
-        drain_quiet(connection)
         drain_until(rival, lambda: len(high) == 2)
-        assert len(low) == 0
+        drain_exactly(connection, 0, low)
 
     # -- the broker cancels ----------------------------------------------------------------
 

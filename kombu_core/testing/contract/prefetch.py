@@ -7,7 +7,7 @@ from kombu_core.testing.harness import (
     ContractConnection,
     Inbox,
     Names,
-    drain_quiet,
+    drain_exactly,
     drain_until,
     fetch,
     publish,
@@ -37,15 +37,14 @@ class PrefetchContract(ContractFixtures):
         channel.basic_qos(prefetch_count=2)
         inbox = Inbox()
         channel.basic_consume(queue, inbox)
-        drain_quiet(connection)
+        drain_exactly(connection, 2, inbox)
         assert inbox.bodies == ["1", "2"]
         assert ready(channel, queue) == 3
         inbox.messages[0].ack()
-        drain_quiet(connection)
-        assert inbox.bodies == ["1", "2", "3"]
+        drain_exactly(connection, 3, inbox)
         inbox.messages[2].ack(multiple=True)
-        drain_quiet(connection)
-        assert inbox.bodies == ["1", "2", "3", "4", "5"]
+        drain_until(connection, lambda: len(inbox) == 5)
+        assert inbox.bodies == [*"12345"]
 
     def test_what_is_beyond_the_limit_is_for_others(
         self, connection: ContractConnection, channel: Channel, other: Channel, name: Names
@@ -55,8 +54,7 @@ class PrefetchContract(ContractFixtures):
         channel.basic_qos(prefetch_count=1)
         inbox = Inbox()
         channel.basic_consume(queue, inbox)
-        drain_quiet(connection)
-        assert inbox.bodies == ["1"]
+        drain_exactly(connection, 1, inbox)
         assert take(other, queue, 2) == ["2", "3"]
 
     def test_reject_and_requeue_make_room_too(
@@ -84,7 +82,7 @@ class PrefetchContract(ContractFixtures):
             channel.queue_declare(queue)
             publish(channel, "", queue, "1", "2")
             channel.basic_consume(queue, inbox)
-        drain_quiet(connection)
+        drain_exactly(connection, 2, *inboxes)
         assert [inbox.bodies for inbox in inboxes] == [["1"], ["1"]]
 
     def test_the_limit_is_for_consumers_that_come_later(
@@ -99,7 +97,7 @@ class PrefetchContract(ContractFixtures):
         channel.basic_consume(second, inboxes[1])
         for queue in (first, second):
             publish(channel, "", queue, "1", "2", "3")
-        drain_quiet(connection)
+        drain_exactly(connection, 4, *inboxes)
         assert [len(inbox) for inbox in inboxes] == [3, 1]
 
     def test_a_global_limit_holds_for_the_channel(
@@ -112,13 +110,11 @@ class PrefetchContract(ContractFixtures):
             channel.queue_declare(queue)
             publish(channel, "", queue, "1", "2", "3")
             channel.basic_consume(queue, inbox)
-        drain_quiet(connection)
-        assert sum(map(len, inboxes)) == 3
+        drain_exactly(connection, 3, *inboxes)
         for inbox in inboxes:
             for message in inbox.messages:
                 message.ack()
-        drain_quiet(connection)
-        assert sum(map(len, inboxes)) == 6
+        drain_until(connection, lambda: sum(map(len, inboxes)) == 6)
 
     def test_both_limits_hold_together(
         self, connection: ContractConnection, channel: Channel, name: Names
@@ -131,7 +127,7 @@ class PrefetchContract(ContractFixtures):
             channel.queue_declare(queue)
             publish(channel, "", queue, "1", "2", "3")
             channel.basic_consume(queue, inbox)
-        drain_quiet(connection)
+        drain_exactly(connection, 3, *inboxes)
         assert sorted(map(len, inboxes)) == [1, 2]
 
     def test_a_later_limit_for_each_consumer_ends_that_of_the_channel(
@@ -144,7 +140,7 @@ class PrefetchContract(ContractFixtures):
         for inbox in inboxes:
             channel.basic_consume(queue, inbox)
         publish(channel, "", queue, *"12345")
-        drain_quiet(connection)
+        drain_exactly(connection, 4, *inboxes)
         assert [len(inbox) for inbox in inboxes] == [2, 2]
 
     def test_the_limit_is_for_this_channel_only(
