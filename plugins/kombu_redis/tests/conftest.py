@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from redis import Redis
 
 from kombu_core.testing.brokers import BrokerServer
 from kombu_core.transport import TransportParameters
@@ -37,3 +38,16 @@ def open_store(request: pytest.FixtureRequest, token: str) -> Iterator[Callable[
 def store(open_store: Callable[..., RedisStore]) -> RedisStore:
     """One store on the session's server."""
     return open_store()
+
+
+@pytest.fixture
+def me(store: RedisStore) -> RedisStore:
+    """The store, with a session `me` that has begun."""
+    store.begin("me", 60)
+    return store
+
+
+@pytest.fixture
+def raw(redis_server: BrokerServer) -> Redis:
+    """The session's server without anything between."""
+    return Redis.from_url(redis_server.url)

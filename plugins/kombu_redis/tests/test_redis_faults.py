@@ -11,7 +11,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 from redis import Redis
@@ -22,29 +21,14 @@ from kombu_core.exceptions import (
     ConnectionLostError,
     OperationalError,
 )
-from kombu_core.message import Envelope
 from kombu_core.testing.brokers import BrokerServer, RedisServer
 from kombu_core.testing.harness import until
 from kombu_core.testing.proxy import TcpProxy
-from kombu_core.virtual.store import Batch, Claimed, Counts, Put, Release, Want
+from kombu_core.virtual.store import Batch, Counts, Release
 from kombu_redis.store import RedisStore
+from plugins.kombu_redis.tests.steps import claim, put, words
 
 OpenStore = Callable[..., RedisStore]
-
-
-def put(store: RedisStore, *words: str, queue: str = "q", **attributes: Any) -> None:
-    puts = [Put(queue, Envelope(word.encode(), {}, {}), **attributes) for word in words]
-    store.commit(Batch(puts))
-
-
-def claim(
-    store: RedisStore, limit: int = 100, session: str = "me", queue: str = "q"
-) -> list[Claimed]:
-    return store.claim([Want(queue, limit)], session, limit)
-
-
-def words(claimed: list[Claimed]) -> list[str]:
-    return [item.content.body.decode() for item in claimed if isinstance(item.content, Envelope)]
 
 
 @pytest.fixture

@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 import ssl
 import subprocess
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -197,6 +199,13 @@ class TestTls:
         context = ssl.create_default_context(cafile=str(files.authority))
         assert works(open_url(server.url.replace("rediss:", "redis:"), given_ssl=context))
 
+    def test_close_ends_a_wait(self, server: RedisServer, files: TlsFiles) -> None:
+        store = open_url(server.url, ssl_ca_certs=str(files.authority))
+        threading.Timer(0.1, store.close).start()
+        begun = time.monotonic()
+        assert store.wait(["q"], 30) is False
+        assert time.monotonic() - begun < 0.3
+
     def test_plain_talk_to_a_tls_port(self, server: RedisServer) -> None:
         with pytest.raises(ConnectError):
             open_url(server.url.replace("rediss:", "redis:"), socket_timeout=1)
@@ -210,4 +219,6 @@ def test_scripts_are_named_by_their_digest() -> None:
 def test_the_driver_has_what_is_used_of_it() -> None:
     transport = RedisTransport(TransportParameters(parse("redis://localhost"), {}))
     wire = transport._connection_maker()()
-    assert all(hasattr(wire, name) for name in vars(Wire) if not name.startswith("_"))
+    methods = [name for name in vars(Wire) if not name.startswith("_")]
+    assert len(methods) >= 5
+    assert all(hasattr(wire, name) for name in [*methods, "_sock"])

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -54,13 +56,18 @@ _OPEN: Final[ErrorMap] = {
     driver.RedisError: BrokerError,
 }
 #: The server answers, and is not the one to talk to now: a replica, a restart, a failover.
-_AWAY: Final = ("READONLY", "LOADING", "CLUSTERDOWN", "MASTERDOWN", "UNBLOCKED")
+_AWAY_TYPES: Final = (driver.ReadOnlyError, driver.ClusterDownError)
+_AWAY: Final = re.compile(r"(?:^|-)(?:READONLY|LOADING|CLUSTERDOWN|MASTERDOWN|UNBLOCKED) ")
 #: It will not do this now: no memory, no disk, no replica, a script that takes too long.
-_BUSY: Final = ("OOM", "MISCONF", "NOREPLICAS", "BUSY", "TRYAGAIN")
+_BUSY_TYPES: Final = (driver.OutOfMemoryError, driver.TryAgainError)
+_BUSY: Final = re.compile(r"(?:^|-)(?:OOM|TRYAGAIN|MISCONF|NOREPLICAS|BUSY) ")
 
 
 class Wire(Protocol):
     """What is used of `redis.connection.AbstractConnection`, which has no annotations."""
+
+    #: Its socket while it is connected. There is no public way to end a read from outside.
+    _sock: socket.socket | None
 
     def connect(self) -> None:
         """Connect, authenticate and select the database."""
@@ -99,16 +106,6 @@ class Script:
         source = "\n".join(parts)
         # The digest is Redis' name for the script, no protection.
         return cls(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
-
-
-def _reason(error: BaseException) -> str:
-    """Return the code of an error reply, also of one inside an error of a script (before 7.0)."""
-    text = str(error)
-    status = getattr(error, "status_code", None)
-    for code in (*_AWAY, *_BUSY):
-        if status == code or text.startswith(code) or f"-{code} " in text:
-            return code
-    return ""
 
 
 class RedisConnections:
@@ -191,7 +188,12 @@ class RedisConnections:
         """Close what is idle or blocked; a command on its way is let finish. Idempotent."""
         self._is_closed = True
         for wire in tuple(self._waiting) if self._pid == os.getpid() else ():
-            wire.disconnect()
+            if (connection := wire._sock) is not None:
+                # Its reader meets the end of the stream and puts the rest away.
+                try:
+                    connection.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass
         self._close_idle()
 
     # -- one command -----------------------------------------------------------------------
@@ -224,12 +226,15 @@ class RedisConnections:
                 wire.send_packed_command(wire.pack_command(*whole), check_health=False)
                 reply = wire.read_response()
         except driver.ResponseError as exc:
-            reason = _reason(exc)
-            if reason in _AWAY:
+            # By type where the driver has one; before Redis 7 an error of a command in a script
+            # comes as text in another error.
+            text = str(exc)
+            if isinstance(exc, _AWAY_TYPES) or _AWAY.search(text):
                 self._discard(wire)
                 self._fail(exc, {driver.RedisError: ConnectionLostError})
             self._give_back(wire)
-            self._fail(exc, {driver.RedisError: OperationalError} if reason else _OPEN)
+            is_busy = isinstance(exc, _BUSY_TYPES) or _BUSY.search(text)
+            self._fail(exc, {driver.RedisError: OperationalError} if is_busy else _OPEN)
         except (driver.RedisError, OSError) as exc:
             self._discard(wire)
             self._fail(exc, _OPEN)
