@@ -16,6 +16,7 @@ from kombu_core.exceptions import (
 )
 from kombu_core.plugins import Plugins, default_plugins
 from kombu_core.producer import Producer
+from kombu_core.recovery import Recovery
 from kombu_core.retry import Backoff, retry
 from kombu_core.transport import Channel, Transport, TransportParameters
 from kombu_core.url import BrokerURL, Secret, parse, split_urls
@@ -61,6 +62,8 @@ class Connection:
         connect_timeout: Seconds for connecting and authenticating, for each URL.
         transport_options: Checked by the transport; an unknown one is refused.
         heartbeat: Seconds between heartbeats where the transport has them.
+        recovery: How `drain_events` reconnects by itself when the connection is lost: a
+            `Backoff`, or True for the default one. None: it raises, and `connect` recovers.
         alternates: Further URLs to try.
         plugins: Where transports are found; None for all that is installed.
     """
@@ -78,11 +81,13 @@ class Connection:
         connect_timeout: float = 5.0,
         transport_options: Mapping[str, Any] | None = None,
         heartbeat: float | None = None,
+        recovery: Backoff | bool | None = None,
         alternates: Iterable[str] = (),
         plugins: Plugins | None = None,
     ) -> None:
         self.connect_timeout = connect_timeout
         self.heartbeat = heartbeat
+        self._backoff = Backoff() if recovery is True else recovery or None
         self.transport_options = dict(transport_options or {})
         self._ssl = ssl
         #: Where transports, codecs and observers are found.
@@ -95,7 +100,11 @@ class Connection:
         self._lock = threading.RLock()
         self._transport: Transport | None = None
         self._default_channel: Channel | None = None
-        self._is_released = False
+        #: A connection was lost and what it had was not restored yet; and its default channel.
+        self._is_lost = False
+        self._lost_channel: Channel | None = None
+        #: What is declared again, and who is revived, after the connection was lost.
+        self.recovery = Recovery()
 
     def _parse(
         self,
@@ -135,16 +144,27 @@ class Connection:
     def connect(self) -> Transport:
         """Connect if it is not connected, to the first URL that answers.
 
+        If a connection was lost, exchanges and queues that were declared through it are declared
+        again, and its producers and consumers go on: with the same tags, and channels of the new
+        connection. Deliveries of the lost one cannot be settled; they come again.
+
         Raises:
             ConnectError: None answered; the last one's error is chained.
             TransportNotFoundError: No plugin is installed for a scheme.
         """
         with self._lock:
-            self._is_released = False
-            if self._transport is not None and self._transport.is_connected:
-                return self._transport
-            self._transport, self._default_channel = None, None
-            return self._connect_to_any()
+            transport = self._transport
+            if transport is None or not transport.is_connected:
+                if transport is not None:
+                    self._lost_channel = self._lost_channel or self._default_channel
+                    self._is_lost = True
+                    transport.close()
+                self._default_channel = None
+                transport = self._connect_to_any()
+            if self._is_lost:
+                self.recovery.restore(self, self._lost_channel)
+                self._is_lost, self._lost_channel = False, None
+            return transport
 
     def _connect_to_any(self) -> Transport:
         failed: ConnectError | None = None
@@ -213,7 +233,8 @@ class Connection:
         with self._lock:
             transport, self._transport = self._transport, None
             self._default_channel = None
-            self._is_released = True
+            self._is_lost, self._lost_channel = False, None
+            self.recovery.forget()
         if transport is not None:
             transport.close()
 
@@ -318,16 +339,18 @@ class Connection:
             OperationTimeoutError: Nothing came (it is a TimeoutError).
             ConnectionLostError: The broker went away; see `ensure_connection`.
         """
-        transport = self._transport
-        if transport is None:
-            transport = self.connect()
         try:
-            transport.drain_events(timeout)
+            (self._transport or self.connect()).drain_events(timeout)
         except ConnectionLostError as error:
-            lost = self.plugins.observer("kombu_connection_lost")
-            if lost is not None:
-                lost(transport=transport, error=error)
-            raise
+            self._report_lost(error)
+            if self._backoff is None:
+                raise
+            retry(self.connect, errors=_RETRYABLE, backoff=self._backoff, timeout=timeout)
+
+    def _report_lost(self, error: ConnectionLostError) -> None:
+        lost = self.plugins.observer("kombu_connection_lost")
+        if lost is not None and self._transport is not None:
+            lost(transport=self._transport, error=error)
 
     def heartbeat_check(self, rate: int = 2) -> None:
         """Raise ConnectionLostError if the broker has been silent for too long."""
@@ -407,6 +430,7 @@ class Connection:
             "connect_timeout": self.connect_timeout,
             "transport_options": self.transport_options,
             "heartbeat": self.heartbeat,
+            "recovery": self._backoff,
             "plugins": self.plugins,
         }
         if "hostname" in changes or "transport" in changes:

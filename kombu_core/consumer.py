@@ -72,6 +72,9 @@ class Consumer:
         self._registry = registry
         self._accept = registry.resolve_accept(accept)
         self._tags: dict[str, str] = {}
+        #: Queues whose names the broker made up: after a reconnect it makes up others.
+        self._nameless: set[str] = set()
+        self._qos: tuple[int, int, bool] | None = None
         self._numbers = itertools.count(1)
         self._received: Callable[..., Any] | None = None
         self._settled: Callable[..., Any] | None = None
@@ -85,10 +88,13 @@ class Consumer:
         attached = channel_of(channel)
         client = attached.transport.client
         if client is not None:
+            client.recovery.uses(self)
             self._received = client.plugins.observer("kombu_message_received")
             self._settled = client.plugins.observer("kombu_message_settled")
         if self.prefetch_count is not None:
             attached.basic_qos(0, self.prefetch_count, False)
+        if self._qos is not None:
+            attached.basic_qos(*self._qos)
         return attached
 
     # -- queues ----------------------------------------------------------------------------
@@ -106,6 +112,7 @@ class Consumer:
             if queue.name != before:  # The broker made the name up.
                 del self._queues[before]
                 self._queues[queue.name] = queue
+                self._nameless.add(queue.name)
 
     def add_queue(self, queue: Queue) -> Queue:
         """Add a queue, declared if `auto_declare`; `consume` begins to consume from it."""
@@ -176,24 +183,40 @@ class Consumer:
     ) -> None:
         """Limit unacknowledged messages: of consumers that start from now on, or of the channel."""
         self.channel.basic_qos(prefetch_size, prefetch_count, apply_global)
+        self._qos = (prefetch_size, prefetch_count, apply_global)
 
     def recover(self, requeue: bool = True) -> None:
         """Requeue everything that is unacknowledged on the channel."""
         self.channel.basic_recover(requeue)
 
+    @property
+    def used_channel(self) -> Channel:
+        """The channel in use."""
+        return self.channel
+
     def revive(self, channel: Channel | Connection) -> None:
         """Go on with another channel; consumes again from what was consumed, with the same tags."""
-        tags = dict(self._tags)
-        self._tags = {}
-        self.channel = self._attach(channel)
-        self._queues = {name: queue(self.channel) for name, queue in self._queues.items()}
-        if self.auto_declare:
-            self.declare()
-        for name, tag in tags.items():
-            queue = self._queues.get(name)
-            if queue is not None:
-                self._tags[name] = queue.consume(
-                    tag, self._receive, self.no_ack, on_cancel=self._cancelled
+        new = channel_of(channel)
+        if new is self.channel:
+            return
+        tags, nameless = dict(self._tags), self._nameless
+        if self.channel.is_open:
+            self.cancel()
+        self._tags, self._nameless = {}, set()
+        self.channel = self._attach(new)
+        former, self._queues = self._queues, {}
+        for name, queue in former.items():
+            if name in nameless:
+                queue = Queue(**{**queue.as_dict(), "name": ""})
+            bound = queue(self.channel)
+            if self.auto_declare:
+                bound.declare()
+            self._queues[bound.name] = bound
+            if name in nameless:
+                self._nameless.add(bound.name)
+            if name in tags:
+                self._tags[bound.name] = bound.consume(
+                    tags[name], self._receive, self.no_ack, on_cancel=self._cancelled
                 )
 
     # -- receiving -------------------------------------------------------------------------
@@ -243,6 +266,7 @@ class Consumer:
         # After a lost connection there is nothing to cancel, and the error matters more.
         if self.channel.is_open:
             self.cancel()
+        self._tags.clear()
 
     def __repr__(self) -> str:
         return f"<Consumer: {', '.join(self._queues) or 'no queues'}>"

@@ -106,6 +106,24 @@ class Entity:
             )
         return self._channel
 
+    def declare(self) -> object:
+        """Create it on the broker; see the subclasses."""
+        raise NotImplementedError
+
+    def _remember(self) -> None:
+        """Let the connection declare it again after it was lost."""
+        client = self.channel.transport.client
+        if client is not None:
+            client.recovery.declared(self._unbound())
+
+    def _forget(self) -> None:
+        client = self.channel.transport.client
+        if client is not None:
+            client.recovery.deleted(self)
+
+    def _unbound(self) -> Self:
+        return self.__copy__()
+
     # -- being a value ---------------------------------------------------------------------
 
     def as_dict(self, recurse: bool = False) -> dict[str, Any]:

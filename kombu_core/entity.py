@@ -220,6 +220,7 @@ class Queue(Entity):
             item.bind(self)
         if self.exchange is not None and self.exchange.name:
             self.queue_bind()
+        self._remember()
         return self.name
 
     def queue_declare(self, *, nowait: bool = False, passive: bool | None = None) -> QueueDeclareOk:
@@ -368,7 +369,9 @@ class Queue(Entity):
                 messages.
         """
         channel = self._channel_for("delete")
-        return channel.queue_delete(self.name, if_unused=if_unused, if_empty=if_empty)
+        deleted = channel.queue_delete(self.name, if_unused=if_unused, if_empty=if_empty)
+        self._forget()
+        return deleted
 
     def __str__(self) -> str:
         sources = [str(item) for item in self.bindings]

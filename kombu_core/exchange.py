@@ -125,10 +125,12 @@ class Exchange(Entity):
             internal=self.internal,
             arguments=self.arguments,
         )
+        self._remember()
 
     def delete(self, if_unused: bool = False, *, nowait: bool = False) -> None:
         """Delete it with its bindings; `if_unused`: only if it has none."""
         self._channel_for("delete").exchange_delete(self.name, if_unused=if_unused)
+        self._forget()
 
     def publish(
         self,

@@ -86,26 +86,29 @@ class Producer:
             self._attach(channel)
         return channel
 
+    @property
+    def used_channel(self) -> Channel | None:
+        """The channel in use, None before the first; unlike `channel`, opens none."""
+        return self._channel
+
     def revive(self, channel: Channel | Connection) -> None:
         """Go on with another channel, as after a reconnect; declares anew what is needed."""
-        self._attach(channel_of(channel))
+        new = channel_of(channel)
+        if new is not self._channel:
+            self._attach(new)
 
     def _attach(self, channel: Channel) -> None:
         self._channel = channel
         self._declared = set()
         if self.on_return is not None:
             channel.set_return_callback(self.on_return)
-        plugins = self._plugins_of(channel)
-        if plugins is not None:
-            self._publishing = plugins.observer("kombu_message_publishing")
-            self._published = plugins.observer("kombu_message_published")
+        client = channel.transport.client
+        if client is not None:
+            client.recovery.uses(self)
+            self._publishing = client.plugins.observer("kombu_message_publishing")
+            self._published = client.plugins.observer("kombu_message_published")
         if self.auto_declare and self.exchange.name:
             self.maybe_declare(self.exchange)
-
-    @staticmethod
-    def _plugins_of(channel: Channel) -> Any:
-        client = channel.transport.client
-        return None if client is None else client.plugins
 
     def declare(self) -> None:
         """Declare the exchange."""

@@ -234,6 +234,7 @@ class VirtualTransport:
         """Wait for the next delivery; None after a cancellation that was handled instead."""
         deadline = None if timeout is None else monotonic() + timeout
         while True:
+            _ = self.parts  # raises if another thread closed the connection meanwhile
             self.flush()
             self._raise_lost()
             if dispatcher.fill():

@@ -36,6 +36,7 @@ LAYERS = (
     ("virtual.transport",),
     ("virtual",),
     ("memory",),
+    ("recovery",),
     ("producer", "consumer"),
     ("messaging",),
     ("connection",),

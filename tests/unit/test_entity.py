@@ -21,6 +21,7 @@ class Recorder:
     """A channel that writes down what it is told."""
 
     channel_id = 7
+    transport = SimpleNamespace(client=None)
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
