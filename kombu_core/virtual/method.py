@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from kombu_core.exceptions import ChannelError
@@ -21,7 +22,11 @@ class Method:
 
     def __enter__(self) -> Parts:
         self._channel.check_open()
-        return self._channel.transport.parts
+        transport = self._channel.transport
+        parts = transport.parts
+        # Connections that only publish or declare have no keeper to look after the dead.
+        transport.reap_when_due(monotonic())
+        return parts
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: object

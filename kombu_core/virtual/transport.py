@@ -322,9 +322,7 @@ class VirtualTransport:
             if not parts.broker.store.renew(parts.session, self._lease * _SESSION_SHARE):
                 self._session_lost()
             self._leased(now)
-        if now >= self._reap_at:
-            self._reap_at = now + self._lease * _REAP_SHARE
-            self.reap()
+        self.reap_when_due(now)
         due = min(self._renew_at, self._reap_at)
         if self._expiring:
             if now >= self._expire_at:
@@ -345,6 +343,12 @@ class VirtualTransport:
         if parts is not None:
             parts.broker.store.close()
         raise SessionLostError("The lease of this connection ran out")
+
+    def reap_when_due(self, now: float) -> None:
+        """`reap`, if that was not done for a while."""
+        if now >= self._reap_at:
+            self._reap_at = now + self._lease * _REAP_SHARE
+            self.reap()
 
     def reap(self) -> None:
         """Give back the messages of dead sessions, and delete what they owned."""
