@@ -158,7 +158,7 @@ class RecoveryContract(ContractFixtures):
         peer.pause()
         message = fetch(channel, queue, timeout=broker.patience)
         peer.resume()
-        with pytest.raises(PeerError, match=r"LeaseLostError|SessionLostError"):
+        with pytest.raises(PeerError, match=r"LeaseLostError|SessionLostError|ConnectionLostError"):
             peer.call("basic_ack", 1)
             peer.call("basic_get", queue)
         assert message.redelivered
