@@ -1,0 +1,491 @@
+"""One AMQP channel behind the Channel contract, the same over both drivers."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from kombu_amqp import frames
+from kombu_amqp.errors import again, channel_error, closed_error
+from kombu_amqp.publishing import Publisher
+from kombu_amqp.settling import Deliveries
+from kombu_core.exceptions import (
+    BrokerError,
+    ChannelError,
+    KombuError,
+    OperationTimeoutError,
+    PreconditionFailedError,
+    UnsupportedError,
+)
+from kombu_core.message import Envelope, Message
+from kombu_core.transport import (
+    Arguments,
+    CancelCallback,
+    MessageCallback,
+    Publication,
+    QueueDeclareOk,
+    ReturnCallback,
+)
+
+if TYPE_CHECKING:
+    from kombu_amqp.driver import DriverChannel
+    from kombu_amqp.transport import AmqpTransport
+
+#: Acks that wait to be sent together at most, and for how many seconds.
+ACK_BATCH: Final = 64
+ACK_DELAY: Final = 0.005
+
+
+class _Consumer(NamedTuple):
+    tag: str
+    callback: MessageCallback
+    no_ack: bool
+    on_cancel: CancelCallback | None
+
+
+class AmqpChannel:
+    """See `kombu_core.transport.Channel` for the contract."""
+
+    def __init__(self, transport: AmqpTransport, driver: DriverChannel) -> None:
+        self._transport = transport
+        self.channel_id = driver.number
+        self._publisher = Publisher(self)
+        #: What the broker's delivery tags are counted from: those of an earlier channel end there.
+        self._base = 0
+        self._deliveries = Deliveries()
+        self.attach(driver)
+
+    def attach(self, driver: DriverChannel) -> None:
+        """Begin anew on a driver's channel: the first one, or a child's own after a fork."""
+        self._driver = driver
+        self.number = driver.number
+        self._publisher.reset()
+        self._base += self._deliveries.last
+        self._deliveries = Deliveries()
+        self._consumers: dict[str, _Consumer] = {}
+        self._content: frames.ContentReader | None = None
+        self._gotten: list[frames.Content | None] = []
+        self._calls = 0
+        self._ack_batch = ACK_BATCH
+        self._error: BrokerError | None = None
+
+    @property
+    def transport(self) -> AmqpTransport:
+        return self._transport
+
+    @property
+    def is_open(self) -> bool:
+        return self._error is None and self._transport.is_connected
+
+    # -- calling the driver ----------------------------------------------------------------
+
+    def _failure(self) -> KombuError | None:
+        return None if self._error is None else again(self._error)
+
+    def check(self) -> None:
+        """Raise what closed the channel."""
+        if self._error is not None:
+            raise again(self._error)
+
+    def call_driver(self, method: str, /, *args: Any) -> Any:
+        """Call a method of the driver's channel, the wire's lock held, and return the answer."""
+        self._calls += 1
+        try:
+            with self._transport.calling(self._failure):
+                return getattr(self._driver, method)(*args)
+        except OperationTimeoutError:
+            # A late answer would be taken for that to another call.
+            self.fail(ChannelError(f"{method} was not answered", 504))
+            raise
+        finally:
+            self._calls -= 1
+
+    def _call(self, method: str, /, *args: Any) -> Any:
+        wire = self._transport.wire
+        with wire.lock:
+            wire.raise_lost()
+            self.check()
+            self.flush_acks()
+            return self.call_driver(method, *args)
+
+    # -- exchanges -------------------------------------------------------------------------
+
+    def exchange_declare(
+        self,
+        exchange: str,
+        type: str = "direct",
+        *,
+        passive: bool = False,
+        durable: bool = False,
+        auto_delete: bool = False,
+        internal: bool = False,
+        arguments: Arguments | None = None,
+    ) -> None:
+        types = self._transport.capabilities.exchange_types
+        if not passive and type not in types:
+            raise UnsupportedError("exchange_types", self._transport.capabilities.name, type)
+        self._call(
+            "exchange_declare", exchange, type, passive, durable, auto_delete, internal, arguments
+        )
+
+    def exchange_delete(self, exchange: str, *, if_unused: bool = False) -> None:
+        self._call("exchange_delete", exchange, if_unused)
+
+    def exchange_bind(
+        self,
+        destination: str,
+        source: str,
+        routing_key: str = "",
+        arguments: Arguments | None = None,
+    ) -> None:
+        self._call("exchange_bind", destination, source, routing_key, arguments)
+
+    def exchange_unbind(
+        self,
+        destination: str,
+        source: str,
+        routing_key: str = "",
+        arguments: Arguments | None = None,
+    ) -> None:
+        self._call("exchange_unbind", destination, source, routing_key, arguments)
+
+    # -- queues ----------------------------------------------------------------------------
+
+    def queue_declare(
+        self,
+        queue: str = "",
+        *,
+        passive: bool = False,
+        durable: bool = False,
+        exclusive: bool = False,
+        auto_delete: bool = False,
+        arguments: Arguments | None = None,
+    ) -> QueueDeclareOk:
+        answer: QueueDeclareOk = self._call(
+            "queue_declare", queue, passive, durable, exclusive, auto_delete, arguments
+        )
+        return answer
+
+    def queue_bind(
+        self,
+        queue: str,
+        exchange: str,
+        routing_key: str = "",
+        arguments: Arguments | None = None,
+    ) -> None:
+        self._call("queue_bind", queue, exchange, routing_key, arguments)
+
+    def queue_unbind(
+        self,
+        queue: str,
+        exchange: str,
+        routing_key: str = "",
+        arguments: Arguments | None = None,
+    ) -> None:
+        self._call("queue_unbind", queue, exchange, routing_key, arguments)
+
+    def queue_purge(self, queue: str) -> int:
+        return int(self._call("queue_purge", queue))
+
+    def queue_delete(self, queue: str, *, if_unused: bool = False, if_empty: bool = False) -> int:
+        return int(self._call("queue_delete", queue, if_unused, if_empty))
+
+    # -- publishing ------------------------------------------------------------------------
+
+    def basic_publish(
+        self,
+        envelope: Envelope,
+        *,
+        mandatory: bool = False,
+        delay: float = 0.0,
+        timeout: float | None = None,
+    ) -> None:
+        self._publisher.publish(Publication(envelope, mandatory, delay), timeout)
+
+    def basic_publish_batch(
+        self, publications: Sequence[Publication], *, timeout: float | None = None
+    ) -> None:
+        self._publisher.publish_batch(publications, timeout)
+
+    def set_return_callback(self, callback: ReturnCallback | None) -> None:
+        self._publisher.on_return = callback
+
+    # -- consuming -------------------------------------------------------------------------
+
+    def basic_get(self, queue: str, *, no_ack: bool = False) -> Message | None:
+        transport = self._transport
+        wire = transport.wire
+        with wire.lock:
+            wire.raise_lost()
+            self.check()
+            self.flush_acks()
+            wire.write(frames.get_frame(self.number, queue, no_ack))
+            gotten = self._gotten
+            self._calls += 1
+            try:
+                with transport.calling(self._failure):
+                    transport.await_answer(lambda: gotten)
+            except OperationTimeoutError:
+                self.fail(ChannelError("basic_get was not answered", 504))
+                raise
+            finally:
+                self._calls -= 1
+            content = gotten.pop()
+            if content is None:
+                return None
+            self._deliveries.add(content.delivery_tag, not no_ack)
+            return self._message(content, "", no_ack)
+
+    def _message(self, content: frames.Content, consumer_tag: str, no_ack: bool) -> Message:
+        return Message(
+            self,
+            content.envelope,
+            content.delivery_tag + self._base,
+            content.redelivered,
+            consumer_tag,
+            no_ack,
+        )
+
+    def basic_consume(
+        self,
+        queue: str,
+        callback: MessageCallback,
+        *,
+        consumer_tag: str = "",
+        no_ack: bool = False,
+        exclusive: bool = False,
+        arguments: Arguments | None = None,
+        on_cancel: CancelCallback | None = None,
+    ) -> str:
+        # Made here, because a delivery may come with the answer that would tell it.
+        tag = consumer_tag or f"kombu.{secrets.token_hex(8)}"
+        if tag in self._consumers:
+            # RabbitMQ would close the connection (530).
+            raise ChannelError(f"The consumer tag {tag!r} is in use on this channel", 530)
+        self._consumers[tag] = _Consumer(tag, callback, no_ack, on_cancel)
+        try:
+            self._call("basic_consume", queue, tag, no_ack, exclusive, arguments)
+        except BaseException:
+            self._consumers.pop(tag, None)
+            raise
+        return tag
+
+    def basic_cancel(self, consumer_tag: str) -> None:
+        if consumer_tag not in self._consumers:
+            return
+        self._call("basic_cancel", consumer_tag)
+        transport = self._transport
+        with transport.wire.lock:
+            self._consumers.pop(consumer_tag, None)
+            # Nobody has seen what was delivered and not handled yet: others may have it.
+            for message in transport.forget_events(self, consumer_tag):
+                self._requeue(message.delivery_tag - self._base)
+            transport.wire.flush()
+
+    def _requeue(self, tag: int) -> None:
+        if self._deliveries.settle(tag, False):
+            self._transport.wire.write(frames.nack_frame(self.number, tag, False, True))
+
+    def basic_qos(
+        self, prefetch_size: int = 0, prefetch_count: int = 0, apply_global: bool = False
+    ) -> None:
+        if prefetch_size:
+            # RabbitMQ would close the connection (540).
+            raise UnsupportedError("prefetch_size", self._transport.capabilities.name)
+        self._call("basic_qos", prefetch_size, prefetch_count, apply_global)
+        # Acks that wait use up the room for further deliveries.
+        if prefetch_count:
+            self._ack_batch = max(1, min(self._ack_batch, prefetch_count // 2))
+
+    def basic_recover(self, requeue: bool = True) -> None:
+        if not requeue:
+            # RabbitMQ would close the connection (540).
+            raise UnsupportedError(
+                "basic_recover(requeue=False)", self._transport.capabilities.name
+            )
+        transport = self._transport
+        with transport.wire.lock:
+            transport.forget_events(self)
+            self._deliveries.requeued()
+        self._call("basic_recover")
+
+    def flow(self, active: bool) -> None:
+        self._transport.capabilities.require("flow", "RabbitMQ has no channel.flow of clients")
+
+    # -- settling --------------------------------------------------------------------------
+
+    def basic_ack(self, delivery_tag: int, multiple: bool = False) -> None:
+        transport = self._transport
+        wire = transport.wire
+        deliveries = self._deliveries
+        with wire.lock:
+            if self._error is not None:
+                self.check()
+            if multiple or deliveries.is_transactional:
+                self._settle(delivery_tag, multiple)
+                tag = delivery_tag and delivery_tag - self._base
+                wire.write(frames.ack_frame(self.number, tag, multiple))
+                wire.flush()
+                return
+            waiting = deliveries.acknowledge(delivery_tag - self._base)
+            if waiting == 0:
+                self._unknown_tag(delivery_tag)
+            elif waiting >= self._ack_batch:
+                self.flush_acks()
+                wire.flush()
+            elif waiting == 1:
+                transport.hurry(monotonic() + ACK_DELAY)
+
+    def basic_nack(self, delivery_tag: int, multiple: bool = False, requeue: bool = True) -> None:
+        wire = self._transport.wire
+        with wire.lock:
+            self.check()
+            self._settle(delivery_tag, multiple)
+            tag = delivery_tag and delivery_tag - self._base
+            wire.write(frames.nack_frame(self.number, tag, multiple, requeue))
+            wire.flush()
+
+    def basic_reject(self, delivery_tag: int, requeue: bool = True) -> None:
+        self.basic_nack(delivery_tag, False, requeue)
+
+    def _settle(self, delivery_tag: int, multiple: bool) -> None:
+        self._transport.wire.raise_lost()
+        self.flush_acks()
+        tag = delivery_tag - self._base if delivery_tag else 0
+        if not self._deliveries.settle(tag, multiple):
+            self._unknown_tag(delivery_tag)
+
+    def _unknown_tag(self, delivery_tag: int) -> None:
+        """Do as RabbitMQ does: close the channel and say why, only at once."""
+        self._transport.wire.raise_lost()
+        text = f"PRECONDITION_FAILED - unknown delivery tag {delivery_tag}"
+        self.flush_acks()
+        error = PreconditionFailedError(text)
+        self._error = error
+        self._close_driver()
+        self.fail(error)
+        raise again(error)
+
+    def flush_acks(self) -> None:
+        """Write the acks that wait; they go with whatever is sent next. The lock is held."""
+        if self._deliveries.has_acks:
+            wire, number = self._transport.wire, self.number
+            for tag, multiple in self._deliveries.take_acks():
+                wire.write(frames.ack_frame(number, tag, multiple))
+
+    # -- transactions and the channel itself -----------------------------------------------
+
+    def confirm_select(self) -> None:
+        self._publisher.confirm_select()
+
+    def tx_select(self) -> None:
+        self._call("tx_select")
+        self._deliveries.begin()
+        self._publisher.begin()
+
+    def tx_commit(self) -> None:
+        self._call("tx_commit")
+        self._deliveries.commit()
+        self._publisher.committed()
+
+    def tx_rollback(self) -> None:
+        self._call("tx_rollback")
+        self._deliveries.rollback()
+
+    def close(self) -> None:
+        transport = self._transport
+        if self._error is not None or not transport.is_connected:
+            return
+        wire = transport.wire
+        with wire.lock:
+            if self._error is not None:
+                return
+            self.flush_acks()
+            self._error = closed_error()
+            self._close_driver()
+            self.fail(self._error)
+
+    def _close_driver(self) -> None:
+        try:
+            with self._transport.calling():
+                self._driver.close()
+        except KombuError:
+            pass  # it is gone either way
+
+    # -- what the broker says; the wire's lock is held -------------------------------------
+
+    def take(self, kind: int, payload: bytes) -> bool:
+        """Take in a frame; False if it is the driver's."""
+        if kind != frames.METHOD:
+            reader = self._content
+            if reader is not None and reader.add(kind, payload):
+                self._content = None
+                self._take_content(reader)
+            return True
+        method = payload[:4]
+        if method in frames.CONTENT_METHODS:
+            self._content = frames.ContentReader(payload)
+        elif method == frames.BASIC_ACK or method == frames.BASIC_NACK:
+            number, multiple = frames.read_settle(payload)
+            self._publisher.settled(number, multiple, method == frames.BASIC_ACK)
+        elif method == frames.BASIC_GET_EMPTY:
+            self._gotten.append(None)
+        elif method == frames.BASIC_CANCEL:
+            self._cancelled(frames.read_cancel(payload))
+        else:
+            if method == frames.CHANNEL_CLOSE:
+                self._closed_by_broker(*frames.read_close(payload))
+            return False
+        return True
+
+    def _take_content(self, reader: frames.ContentReader) -> None:
+        if self._error is not None:
+            return
+        content = reader.content()
+        method = reader.method
+        if method == frames.BASIC_DELIVER:
+            tag = content.text
+            consumer = self._consumers.get(tag)
+            if consumer is None:
+                self._deliveries.add(content.delivery_tag, True)
+                return
+            self._deliveries.add(content.delivery_tag, not consumer.no_ack)
+            message = self._message(content, tag, consumer.no_ack)
+            self._transport.add_event(self, tag, consumer.callback, message)
+        elif method == frames.BASIC_GET_OK:
+            self._gotten.append(content)
+        else:
+            late = self._publisher.came_back(content)
+            if late is not None:
+                self._transport.add_event(self, "", self._publisher.report, late)
+
+    def _cancelled(self, consumer_tag: str) -> None:
+        self._driver.consumer_gone(consumer_tag)
+        consumer = self._consumers.pop(consumer_tag, None)
+        if consumer is not None and consumer.on_cancel is not None:
+            self._transport.add_event(self, consumer_tag, consumer.on_cancel, consumer_tag)
+
+    def _closed_by_broker(self, code: int, text: str) -> None:
+        if self._error is not None:
+            return
+        error = channel_error(code, text)
+        is_heard = self._calls or self._publisher.is_waiting
+        self.fail(error)
+        if not is_heard:
+            # As when a delivery was not acknowledged for too long: who drains has to learn it.
+            self._transport.add_event(self, "", _throw, error)
+
+    def fail(self, error: BrokerError) -> None:
+        """The channel is gone, for whichever reason."""
+        if self._error is None:
+            self._error = error
+        self._publisher.fail(error)
+        self._consumers.clear()
+        self._transport.forget_events(self)
+        self._transport.forget_channel(self)
+
+
+def _throw(error: BrokerError) -> None:
+    raise again(error)
