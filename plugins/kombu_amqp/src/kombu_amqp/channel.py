@@ -260,7 +260,7 @@ class AmqpChannel:
         on_cancel: CancelCallback | None = None,
     ) -> str:
         # Made here, because a delivery may come with the answer that would tell it.
-        tag = consumer_tag or f"kombu.{secrets.token_hex(8)}"
+        tag = consumer_tag or f"amq.ctag-{secrets.token_urlsafe(16)}"
         if tag in self._consumers:
             # RabbitMQ would close the connection (530).
             raise ChannelError(f"The consumer tag {tag!r} is in use on this channel", 530)

@@ -15,7 +15,6 @@ from kombu_core.exceptions import (
     OperationTimeoutError,
     UnroutableError,
 )
-from kombu_core.message import Envelope
 from kombu_core.transport import Publication, ReturnCallback
 
 if TYPE_CHECKING:
@@ -116,6 +115,7 @@ class Publisher:
         with wire.lock:
             wire.raise_lost()
             channel.check()
+            channel.flush_acks()
             if transport.options.confirms and self._transaction is None:
                 self._select()
             self._await_room(wire, deadline)

@@ -70,7 +70,7 @@ class Deliveries:
         """Yield tag and `multiple` of the acks to send now."""
         acked, self._acked = self._acked, []
         lowest = next(iter(self._unsettled), None)
-        if lowest is None or acked and max(acked) < lowest:
+        if lowest is None or (acked and max(acked) < lowest):
             if acked:
                 yield max(acked), len(acked) > 1
             return

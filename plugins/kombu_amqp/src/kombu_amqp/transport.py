@@ -221,9 +221,7 @@ class AmqpTransport:
                     return
             elif kind != frames.METHOD or payload[:4] in frames.MESSAGE_METHODS:
                 return  # of a channel that was just closed
-        elif kind == frames.HEARTBEAT:
-            return
-        elif kind == frames.METHOD and self._take_connection_method(payload):
+        elif kind == frames.HEARTBEAT or (kind == frames.METHOD and self._take_connection_method(payload)):
             return
         self.link.feed(kind, number, payload)
 
