@@ -155,12 +155,14 @@ class Connection:
         with self._lock:
             transport = self._transport
             if transport is None or not transport.is_connected:
-                if transport is not None:
+                lost = transport
+                if lost is not None:
                     self._lost_channel = self._lost_channel or self._default_channel
                     self._is_lost = True
-                    transport.close()
                 self._default_channel = None
                 transport = self._connect_to_any()
+                if lost is not None:
+                    lost.close()  # Not earlier: what it holds is given back only now.
             if self._is_lost:
                 self.recovery.restore(self, self._lost_channel)
                 self._is_lost, self._lost_channel = False, None

@@ -61,14 +61,18 @@ class Broker:
         directory: Directory,
         capabilities: Capabilities,
         session: str,
-        on_expiring: Callable[[str], object],
+        *,
+        begin_session: Callable[[], object],
+        watch_expiry: Callable[[str], object],
     ) -> None:
         self.store = store
         self.directory = directory
         self.capabilities = capabilities
         self.session = session
+        #: Called before a commit that may claim something.
+        self._begin_session = begin_session
         #: Called with a queue in which messages may expire that nobody claims; see `expire`.
-        self._on_expiring = on_expiring
+        self._watch_expiry = watch_expiry
 
     # -- publishing ------------------------------------------------------------------------
 
@@ -165,6 +169,8 @@ class Broker:
         policy = policy_of(record.arguments)
         if policy.limit is not None:
             plan.limits[record.name] = policy.limit
+            if policy.limit.keep_dropped:
+                self._begin_session()
         priority = 0
         if policy.max_priority:
             wanted = envelope.properties.get("priority") or 0
@@ -172,7 +178,7 @@ class Broker:
         if policy.message_ttl is not None:
             ttl = policy.message_ttl if ttl is None else min(ttl, policy.message_ttl)
         if ttl is not None:
-            self._on_expiring(record.name)
+            self._watch_expiry(record.name)
         plan.puts.append(Put(record.name, envelope, priority, max(0.0, publication.delay), ttl))
         plan.positions.append(position)
 

@@ -251,7 +251,9 @@ class VirtualChannel:
             self._transport.begin_session()
             self._transport.flush()
             while True:
-                claimed = parts.broker.store.claim([Want(queue, 1)], parts.session, 1)
+                claimed = self._transport.claiming(
+                    lambda: parts.broker.store.claim([Want(queue, 1)], parts.session, 1)
+                )
                 if not claimed:
                     parts.directory.queue(queue)  # 404 if it was deleted meanwhile
                     return None

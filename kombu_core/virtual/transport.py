@@ -11,10 +11,10 @@ import secrets
 import threading
 import weakref
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import monotonic
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 
 from kombu_core.capabilities import Capabilities, StoreCapabilities
 from kombu_core.exceptions import (
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from kombu_core.connection import Connection
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: Seconds after which another connection has the messages of one that was not heard of.
 DEFAULT_LEASE: Final = 30.0
@@ -90,6 +92,8 @@ class VirtualTransport:
     def _reset(self) -> None:
         """Make the state of a transport that was never connected."""
         self._parts: Parts | None = None
+        #: Parts of a session that was given up, until it is ended.
+        self._given_up: Parts | None = None
         self._channels: dict[int, VirtualChannel] = {}
         self._last_channel_id = 0
         self._keeper: Keeper | None = None
@@ -172,7 +176,14 @@ class VirtualTransport:
             capabilities = self.make_capabilities(store.capabilities)
             directory = Directory(store, self._exchange_types, capabilities.name)
             declarations = Declarations(store, directory, session)
-            broker = Broker(store, directory, capabilities, session, self.watch_expiry)
+            broker = Broker(
+                store,
+                directory,
+                capabilities,
+                session,
+                begin_session=self.begin_session,
+                watch_expiry=self.watch_expiry,
+            )
             largest = capabilities.max_message_bytes
             self._parts = Parts(
                 session,
@@ -196,6 +207,7 @@ class VirtualTransport:
         self._channels.pop(channel.channel_id, None)
 
     def close(self) -> None:
+        self._end_given_up()
         parts = self._parts
         if parts is None:
             self._forked_channels = None
@@ -237,7 +249,7 @@ class VirtualTransport:
             _ = self.parts  # raises if another thread closed the connection meanwhile
             self.flush()
             self._raise_lost()
-            if dispatcher.fill():
+            if self.claiming(dispatcher.fill):
                 delivery = dispatcher.take()
                 if delivery is not None:
                     return delivery
@@ -336,12 +348,39 @@ class VirtualTransport:
         self._leased_until = now + self._lease * _SESSION_SHARE
         self._renew_at = now + self._lease * _RENEW_SHARE
 
+    def claiming(self, claim: Callable[[], T]) -> T:
+        """Call what claims; give the session up if the connection broke meanwhile.
+
+        The store may have claimed messages that we never heard of, and they would be ours as long
+        as the session lives.
+        """
+        try:
+            return claim()
+        except ConnectionLostError:
+            self._give_up()
+            raise
+
+    def _give_up(self) -> None:
+        self._given_up, self._parts = self._parts or self._given_up, None
+        self._leased_until = 0.0
+
+    def _end_given_up(self) -> None:
+        """End a session that was given up, if the broker can be reached; or its lease will."""
+        parts, self._given_up = self._given_up, None
+        keeper, self._keeper = (self._keeper, None) if parts is not None else (None, self._keeper)
+        if keeper is not None:
+            keeper.stop()
+        if parts is None:
+            return
+        try:
+            self._clean(parts, parts.session)
+        except KombuError as error:
+            logger.debug("A session is left to its lease: %s", error)
+        parts.broker.store.close()
+
     def _session_lost(self) -> None:
         """Others have our claims by now: nothing of this connection is worth keeping."""
-        parts, self._parts = self._parts, None
-        self._leased_until = 0.0
-        if parts is not None:
-            parts.broker.store.close()
+        self._give_up()
         raise SessionLostError("The lease of this connection ran out")
 
     def reap_when_due(self, now: float) -> None:

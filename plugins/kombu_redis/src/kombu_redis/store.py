@@ -46,9 +46,6 @@ _RENEW: Final = Script.load("renew")
 _LAPSE: Final = Script.load("lapse")
 _RELEASE: Final = Script.load("release")
 
-_CAPABILITIES: Final = StoreCapabilities(
-    name="redis", shared=True, persistent=True, max_message_bytes=_MAX_BYTES
-)
 _DONE: Final = CommitResult()
 #: Positions in `Layout.queue`.
 _READY, _BODY, _WAKE, _DELAYED, _OWNERS = 0, 1, 2, 3, 7
@@ -68,6 +65,10 @@ class RedisStore:
         slice_seconds: Longest single block of `wait`; below the timeout of the socket.
     """
 
+    capabilities = StoreCapabilities(
+        name="redis", shared=True, persistent=True, max_message_bytes=_MAX_BYTES
+    )
+
     def __init__(
         self, connections: RedisConnections, layout: Layout, *, slice_seconds: float = _SLICE
     ) -> None:
@@ -76,10 +77,6 @@ class RedisStore:
         self._layout = layout
         self._slice = slice_seconds
         self._closed = threading.Event()
-
-    @property
-    def capabilities(self) -> StoreCapabilities:
-        return _CAPABILITIES
 
     # -- documents -------------------------------------------------------------------------
 

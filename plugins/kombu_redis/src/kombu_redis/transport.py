@@ -11,6 +11,7 @@ from redis.connection import Connection, UnixDomainSocketConnection
 from kombu_core.exceptions import ConfigurationError
 from kombu_core.options import parse_options
 from kombu_core.transport import TransportParameters
+from kombu_core.url import BrokerURL
 from kombu_core.virtual.transport import VirtualTransport
 from kombu_redis.connections import RedisConnections, Wire
 from kombu_redis.layout import Layout
@@ -70,10 +71,11 @@ class RedisTransport(VirtualTransport):
     def _connection_maker(self) -> Callable[[], Wire]:
         """Return what makes a connection; redis-py retries nothing unless it is told to."""
         options, url = self._options, self.parameters.url
+        user, password = _credentials(url)
         settings: dict[str, Any] = {
             "db": self._database,
-            "username": options.username if options.username is not None else url.userid,
-            "password": url.password.reveal() if url.password else None,
+            "username": options.username if options.username is not None else user,
+            "password": password,
             "socket_timeout": options.socket_timeout,
             "socket_connect_timeout": (
                 options.socket_connect_timeout or self.parameters.connect_timeout
@@ -95,6 +97,17 @@ class RedisTransport(VirtualTransport):
             kind = _TLSConnection
             settings["context"] = self._context
         return lambda: cast("Wire", kind(**settings))
+
+
+def _credentials(url: BrokerURL) -> tuple[str | None, str | None]:
+    """Return user and password; none for AMQP's default, which is `guest` for both.
+
+    A server without passwords would refuse it, and one with passwords has no such user.
+    """
+    password = url.password.reveal() if url.password else None
+    if (url.userid, password) == ("guest", "guest"):
+        return None, None
+    return url.userid, password
 
 
 def _packer() -> Any:
