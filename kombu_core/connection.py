@@ -343,13 +343,13 @@ class Connection:
         """
         try:
             (self._transport or self.connect()).drain_events(timeout)
-        except ConnectionLostError as error:
+        except _RETRYABLE as error:
             self._report_lost(error)
             if self._backoff is None:
                 raise
             retry(self.connect, errors=_RETRYABLE, backoff=self._backoff, timeout=timeout)
 
-    def _report_lost(self, error: ConnectionLostError) -> None:
+    def _report_lost(self, error: BaseException) -> None:
         lost = self.plugins.observer("kombu_connection_lost")
         if lost is not None and self._transport is not None:
             lost(transport=self._transport, error=error)

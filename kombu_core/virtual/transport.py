@@ -21,6 +21,7 @@ from kombu_core.exceptions import (
     ConnectionLostError,
     KombuError,
     LeaseLostError,
+    OperationalError,
     OperationTimeoutError,
     SessionLostError,
 )
@@ -238,7 +239,9 @@ class VirtualTransport:
     def drain_events(self, timeout: float | None = None) -> None:
         with self._draining:
             dispatcher = (self._parts or self.parts).dispatcher
-            delivery = dispatcher.take() or self._await_delivery(dispatcher, timeout)
+            delivery = dispatcher.take()
+            if delivery is None:
+                delivery = self.claiming(lambda: self._await_delivery(dispatcher, timeout))
             if delivery is not None:
                 delivery[0].channel.deliver(delivery)
 
@@ -249,7 +252,7 @@ class VirtualTransport:
             _ = self.parts  # raises if another thread closed the connection meanwhile
             self.flush()
             self._raise_lost()
-            if self.claiming(dispatcher.fill):
+            if dispatcher.fill():
                 delivery = dispatcher.take()
                 if delivery is not None:
                     return delivery
@@ -356,7 +359,7 @@ class VirtualTransport:
         """
         try:
             return claim()
-        except ConnectionLostError:
+        except OperationalError:
             self._give_up()
             raise
 
