@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from kombu_core import Connection, Queue
+from kombu_core import Connection, Message, Queue
 from kombu_core.testing.server import BrokerServer
 
 COUNT = 1000
@@ -72,17 +73,17 @@ def test_what_it_held_is_with_another_within_the_lease(
     queue = Queue("work")(connection)
     queue.declare()
     with start_worker(redis_server, token, tmp_path / "handled") as worker:
-        worker.send_signal(subprocess.signal.SIGSTOP)
+        worker.send_signal(signal.SIGSTOP)
         connection.Producer(routing_key="work").publish_many(str(number) for number in range(40))
-        worker.send_signal(subprocess.signal.SIGCONT)
+        worker.send_signal(signal.SIGCONT)
         time.sleep(0.002)
         worker.kill()
     died = time.monotonic()
     found = set((tmp_path / "handled").read_text().split())
 
-    def handle(message: object) -> None:
-        found.add(message.body.decode())  # type: ignore[attr-defined]
-        message.ack()  # type: ignore[attr-defined]
+    def handle(message: Message) -> None:
+        found.add(message.body.decode())
+        message.ack()
 
     with connection.Consumer([Queue("work")], on_message=handle):
         while len(found) < 40:

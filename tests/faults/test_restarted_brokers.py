@@ -11,7 +11,7 @@ import pytest
 from kombu_core import Connection, Message, Queue
 from kombu_core.exceptions import KombuError
 from kombu_core.retry import Backoff
-from kombu_core.testing.brokers import BrokerMissingError, RedisServer
+from kombu_core.testing.brokers import RedisServer
 from kombu_core.testing.proxy import TcpProxy
 
 COUNT = 1500
@@ -89,11 +89,3 @@ def test_a_redis_that_is_killed_and_restarted_loses_nothing(server: RedisServer)
 def test_a_link_that_is_cut_loses_nothing(server: RedisServer) -> None:
     with TcpProxy(server.port) as proxy:
         consume_during(proxy.rewrite(server.url), proxy.cut, (100, 400, 700, 1000, 1300))
-
-
-def test_a_missing_binary_is_named() -> None:
-    class Nowhere(RedisServer):
-        binaries = ("no-such-server",)
-
-    with pytest.raises(BrokerMissingError, match="no-such-server"), Nowhere():
-        pass

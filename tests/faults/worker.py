@@ -29,7 +29,8 @@ def main() -> None:
         connection,
         Consumer(connection, [Queue(queue)], on_message=handle, prefetch_count=50),
     ):
-        print("ready", flush=True)
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
         while True:
             try:
                 connection.drain_events(timeout=float(limit))
