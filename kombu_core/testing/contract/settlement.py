@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
 from kombu_core.exceptions import MessageStateError, PreconditionFailedError
-from kombu_core.testing.contract.fixtures import ContractFixtures
+from kombu_core.testing.contract.fixtures import Connect, ContractFixtures
 from kombu_core.testing.contract.requirements import requires
 from kombu_core.testing.harness import (
     ContractConnection,
@@ -36,6 +37,18 @@ class SettlementContract(ContractFixtures):
         fetch(channel, queue).ack()
         connection.release()
         assert take(other, queue, 1) == ["2"]
+
+    def test_an_acknowledgement_just_before_the_release_counts(
+        self, connect: Connect, other: Channel, name: Names
+    ) -> None:
+        other.queue_declare(queue := name())
+        for number in range(10):
+            publish(other, "", queue, str(number))
+            connection = connect()
+            fetch(connection.channel(), queue).ack()
+            time.sleep(number / 1000)  # A transport may send acknowledgements some time later.
+            connection.release()
+        assert take(other, queue, 0) == []
 
     def test_an_unacknowledged_message_is_nobody_elses(
         self, channel: Channel, other: Channel, name: Names
