@@ -240,6 +240,42 @@ class Broker:
             releases = [release for release in releases if release.claim not in gone]
         return lost
 
+    def deliverable(self, claimed: Sequence[Claimed]) -> list[Claimed]:
+        """Return what may be delivered of what was claimed; the rest goes where it belongs.
+
+        That is: out of time or returned too often, to the dead letters; unreadable, to quarantine.
+        """
+        good = []
+        for item in claimed:
+            if isinstance(item.content, Malformed):
+                self.quarantine(item)
+            elif item.is_expired:
+                self.dead_letter([item], "expired")
+            elif item.deliveries and self._is_returned_too_often(item, item.deliveries):
+                self.dead_letter([item], "delivery_limit")
+            else:
+                good.append(item)
+        return good
+
+    def requeue(self, claimed: Sequence[Claimed]) -> list[Claim]:
+        """Give delivered messages back, or to the dead letters if that happened too often.
+
+        Returns the claims that were not this session's any more.
+        """
+        dead = [item for item in claimed if self._is_returned_too_often(item, item.deliveries + 1)]
+        back = [item for item in claimed if item not in dead] if dead else claimed
+        lost = self.release([Release(item.claim) for item in back])
+        return lost + self.dead_letter(dead, "delivery_limit")
+
+    def policy(self, queue: str) -> QueuePolicy:
+        """Return what a queue's arguments ask for; the plain policy if it is gone."""
+        record = self._record(queue)
+        return policy_of(record.arguments) if record else QueuePolicy()
+
+    def _is_returned_too_often(self, claimed: Claimed, returns: int) -> bool:
+        limit = self.policy(claimed.claim.queue).delivery_limit
+        return limit is not None and returns > limit
+
     def dead_letter(self, claimed: Sequence[Claimed], reason: Reason) -> list[Claim]:
         """Take claimed messages out of their queues, into the dead-letter exchanges if there are.
 

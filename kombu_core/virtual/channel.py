@@ -13,10 +13,11 @@ from kombu_core.exceptions import (
     KombuError,
     LeaseLostError,
     NotFoundError,
+    OperationalError,
     PreconditionFailedError,
     UnroutableError,
 )
-from kombu_core.message import Envelope, Malformed, Message
+from kombu_core.message import Envelope, Message
 from kombu_core.transport import Publication, QueueDeclareOk
 from kombu_core.virtual.broker import lost_text
 from kombu_core.virtual.consuming import Delivery, VirtualConsumer
@@ -24,13 +25,14 @@ from kombu_core.virtual.ledger import Entry, Ledger
 from kombu_core.virtual.method import Method
 from kombu_core.virtual.policy import check_arguments, policy_of
 from kombu_core.virtual.routing import Destination
-from kombu_core.virtual.store import Claim, Claimed, Release, Want
+from kombu_core.virtual.store import Claim, Claimed, Want
 from kombu_core.virtual.topology import (
     ConsumerRecord,
     ExchangeRecord,
     QueueRecord,
     check_access,
     check_not_default,
+    check_type,
 )
 from kombu_core.virtual.transaction import Transaction
 
@@ -137,9 +139,13 @@ class VirtualChannel:
                     self._transport.begin_session()
                 owner = parts.session if exclusive else ""
                 record = QueueRecord(queue, durable, auto_delete, owner, wanted)
+                check_type(record)
                 queue = parts.declarations.declare_queue(record)
-            if policy_of(record.arguments).message_ttl is not None:
+            policy = policy_of(record.arguments)
+            if policy.message_ttl is not None:
                 self._transport.watch_expiry(queue)
+            if policy.expires is not None and not passive:
+                self._transport.use_queue(queue, policy.expires)
             return QueueDeclareOk(
                 queue,
                 parts.broker.store.count(queue).ready,
@@ -247,9 +253,13 @@ class VirtualChannel:
 
     def basic_get(self, queue: str, *, no_ack: bool = False) -> Message | None:
         with Method(self) as parts:
-            check_access(parts.directory.queue(queue, fresh=False), parts.session)
+            record = parts.directory.queue(queue, fresh=False)
+            check_access(record, parts.session)
             self._transport.begin_session()
             self._transport.flush()
+            expires = policy_of(record.arguments).expires
+            if expires is not None:
+                self._transport.use_queue(queue, expires)
             while True:
                 claimed = self._transport.claiming(
                     lambda: parts.broker.store.claim([Want(queue, 1)], parts.session, 1)
@@ -257,12 +267,7 @@ class VirtualChannel:
                 if not claimed:
                     parts.directory.queue(queue)  # 404 if it was deleted meanwhile
                     return None
-                (item,) = claimed
-                if item.is_expired:
-                    parts.broker.dead_letter([item], "expired")
-                elif isinstance(item.content, Malformed):
-                    parts.broker.quarantine(item)
-                else:
+                for item in parts.broker.deliverable(claimed):
                     return self._message((None, item), no_ack, "")
 
     def basic_consume(
@@ -308,6 +313,8 @@ class VirtualChannel:
             )
             self._consumers[tag] = consumer
             parts.dispatcher.add(consumer)
+            if policy.expires is not None:
+                self._transport.keep_queue(queue, policy.expires)
             return tag
 
     def basic_cancel(self, consumer_tag: str) -> None:
@@ -335,7 +342,7 @@ class VirtualChannel:
             if not requeue:
                 raise ChannelError("NOT_IMPLEMENTED - requeue=false", 540)
             entries = self._ledger.take_all().values()
-            self._report(parts.broker.release([Release(claimed.claim) for _, claimed in entries]))
+            self._report(parts.broker.requeue([claimed for _, claimed in entries]))
 
     def flow(self, active: bool) -> None:
         with Method(self):
@@ -367,7 +374,16 @@ class VirtualChannel:
             delivery_tag = self._ledger.add(entry)
         # Whoever claims sorts the malformed out.
         envelope: Envelope = claimed.content  # type: ignore[assignment]
+        if claimed.deliveries:
+            envelope = self._counted(envelope, claimed)
         return Message(self, envelope, delivery_tag, claimed.deliveries > 0, consumer_tag, no_ack)
+
+    def _counted(self, envelope: Envelope, claimed: Claimed) -> Envelope:
+        """Add the count of deliveries where the queue counts them (RabbitMQ's quorum queues)."""
+        if not self._transport.parts.broker.policy(claimed.claim.queue).counts_deliveries:
+            return envelope
+        headers = {**envelope.headers, "x-delivery-count": claimed.deliveries}
+        return envelope._replace(headers=headers)
 
     # -- settling --------------------------------------------------------------------------
 
@@ -379,37 +395,33 @@ class VirtualChannel:
                 self._transport.acknowledge(entry[1].claim)
                 return
         with Method(self):
-            taken = self._take(delivery_tag, multiple)
+            entries = self._ledger.take(delivery_tag, multiple)
             if self._tx is not None:
-                self._tx.acks += taken
+                self._tx.settle(entries, self._tx.acks)
                 return
-            for claimed in taken:
+            for _, claimed in entries.values():
                 self._transport.acknowledge(claimed.claim)
 
     def basic_nack(self, delivery_tag: int, multiple: bool = False, requeue: bool = True) -> None:
         with Method(self) as parts:
-            taken = self._take(delivery_tag, multiple)
+            entries = self._ledger.take(delivery_tag, multiple)
+            taken = [claimed for _, claimed in entries.values()]
             if self._tx is not None:
-                if requeue:
-                    self._tx.releases += taken
-                else:
-                    self._tx.dead += taken
+                self._tx.settle(entries, self._tx.releases if requeue else self._tx.dead)
                 return
-            self._transport.flush()
-            if requeue:
-                lost = parts.broker.release([Release(claimed.claim) for claimed in taken])
-            else:
-                lost = parts.broker.dead_letter(taken, "rejected")
+            try:
+                self._transport.flush()
+                if requeue:
+                    lost = parts.broker.requeue(taken)
+                else:
+                    lost = parts.broker.dead_letter(taken, "rejected")
+            except OperationalError:
+                self._ledger.put_back(entries)  # Not settled, as far as we know.
+                raise
             self._report(lost)
 
     def basic_reject(self, delivery_tag: int, requeue: bool = True) -> None:
         self.basic_nack(delivery_tag, False, requeue)
-
-    def _take(self, delivery_tag: int, multiple: bool) -> list[Claimed]:
-        taken = self._ledger.take(delivery_tag, multiple)
-        if self._tx is not None:
-            self._tx.entries.update(taken)
-        return [claimed for _, claimed in taken.values()]
 
     @staticmethod
     def _report(lost: Sequence[Claim]) -> None:
@@ -435,16 +447,8 @@ class VirtualChannel:
         with Method(self) as parts:
             tx = self._transaction()
             self._tx = Transaction()
-            burials = [one for item in tx.dead for one in parts.broker.burials(item, "rejected")]
-            failed = parts.broker.publish(
-                [*tx.publications, *burials],
-                acks=[item.claim for item in (*tx.acks, *tx.dead)],
-                releases=[Release(item.claim) for item in tx.releases],
-                may_be_internal=True,
-            )
-            for position, error in failed.items():
-                if position < len(tx.publications):
-                    self._not_stored(error)
+            for error in tx.commit(parts.broker):
+                self._not_stored(error)
 
     def tx_rollback(self) -> None:
         with Method(self):
@@ -473,9 +477,7 @@ class VirtualChannel:
         self._transport.flush()
         if self._tx is not None:
             self._ledger.put_back(self._tx.entries)
-        parts.broker.release(
-            [Release(claimed.claim) for _, claimed in self._ledger.take_all().values()]
-        )
+        parts.broker.requeue([claimed for _, claimed in self._ledger.take_all().values()])
         for consumer in consumers:
             parts.declarations.remove_consumers(
                 consumer.queue, parts.session, (self.channel_id, consumer.tag)

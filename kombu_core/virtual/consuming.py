@@ -10,7 +10,6 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from kombu_core.exceptions import NotFoundError
-from kombu_core.message import Malformed
 from kombu_core.virtual.store import Claimed, Release, Want
 
 if TYPE_CHECKING:
@@ -102,6 +101,10 @@ class Dispatcher:
         """Whether anything may be delivered at all."""
         return bool(self._consumers)
 
+    def consumes_from(self, queue: str) -> bool:
+        """Whether a consumer of this connection is subscribed to a queue."""
+        return queue in self._consumers
+
     def add(self, consumer: VirtualConsumer) -> None:
         """Let a consumer take part from now on."""
         with self._lock:
@@ -148,14 +151,7 @@ class Dispatcher:
         if not wants:
             return False
         claimed = self._broker.store.claim(wants, self._broker.session, CLAIM_LIMIT)
-        good = []
-        for item in claimed:
-            if item.is_expired:
-                self._broker.dead_letter([item], "expired")
-            elif isinstance(item.content, Malformed):
-                self._broker.quarantine(item)
-            else:
-                good.append(item)
+        good = self._broker.deliverable(claimed)
         self._distribute(good, room)
         return bool(good)
 

@@ -25,6 +25,7 @@ from kombu_core.virtual.topology import (
     consumers_key,
     dump,
     exchange_key,
+    expiry_session,
     load_binding,
     load_consumers,
     load_queue,
@@ -145,6 +146,8 @@ class Declarations:
                 check_equivalent(there, wanted)
                 return None
             changes = {queue_key(name): dump(wanted)}
+            if "x-expires" in wanted.arguments:
+                changes[session_mark(expiry_session(name), "queue", name)] = b"1"
             if wanted.owner:
                 changes[session_mark(wanted.owner, "queue", name)] = b"1"
             return Changes(changes)
@@ -189,6 +192,8 @@ class Declarations:
             if if_unused and consuming:
                 raise PreconditionFailedError(f"PRECONDITION_FAILED - queue '{name}' in use")
             changes: dict[str, bytes | None] = {queue.key: None}
+            if "x-expires" in there.arguments:
+                changes[session_mark(expiry_session(name), "queue", name)] = None
             if consumers.version:
                 changes[consumers.key] = None
             if there.owner:

@@ -29,6 +29,10 @@ class QueuePolicy(NamedTuple):
     #: A rejected publish is dead-lettered too (overflow `reject-publish-dlx`).
     dead_letters_rejected: bool = False
     single_active_consumer: bool = False
+    #: How often a message may be returned before it is dead.
+    delivery_limit: int | None = None
+    #: Messages carry `x-delivery-count` from their second delivery on, as in quorum queues.
+    counts_deliveries: bool = False
 
     @property
     def is_plain(self) -> bool:
@@ -72,7 +76,7 @@ _ARGUMENTS: Final[Mapping[str, tuple[str | None, Callable[[Any], str | None]]]] 
     "x-dead-letter-routing-key": ("dead_letters", _text()),
     "x-single-active-consumer": ("single_active_consumer", _flag),
     "x-delivery-limit": ("delivery_limit", _whole(0)),
-    "x-queue-type": (None, _text("classic")),
+    "x-queue-type": (None, _text("classic", "quorum")),
     # How RabbitMQ keeps a queue in memory; without an effect that an application can see.
     "x-queue-mode": (None, _text("default", "lazy")),
 }
@@ -95,7 +99,7 @@ def check_arguments(queue: str, arguments: Mapping[str, Any], capabilities: Capa
             capabilities.require(feature, f"queue {queue!r} was declared with {name}")
         problem = problem_of(value)
         if problem is not None:
-            if name == "x-queue-type" and value in ("quorum", "stream"):
+            if name == "x-queue-type" and value == "stream":
                 raise UnsupportedError(f"queue type {value!r}", capabilities.name)
             raise PreconditionFailedError(
                 f"PRECONDITION_FAILED - invalid arg '{name}' for queue '{queue}': {problem}"
@@ -131,6 +135,8 @@ def policy_of(arguments: Mapping[str, Any]) -> QueuePolicy:
         dead_letter_routing_key=arguments.get("x-dead-letter-routing-key"),
         dead_letters_rejected=overflow == "reject-publish-dlx",
         single_active_consumer=arguments.get("x-single-active-consumer", False),
+        delivery_limit=arguments.get("x-delivery-limit"),
+        counts_deliveries=arguments.get("x-queue-type") == "quorum",
     )
 
 

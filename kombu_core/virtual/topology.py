@@ -145,6 +145,11 @@ def session_mark(session: str, kind: Literal["queue", "consumers"], queue: str) 
     return f"{session_prefix(session)}{kind}/{_quote(queue)}"
 
 
+def expiry_session(queue: str) -> str:
+    """Name of the session that a queue with `x-expires` owns itself by, while it is used."""
+    return f"expires:{queue}"
+
+
 def mark_of(rest: str) -> tuple[str, str]:
     """Return kind and queue of a session's mark, given without the session's prefix."""
     kind, _, queue = rest.partition("/")
@@ -254,6 +259,21 @@ def check_access(queue: QueueRecord, session: str, *, declares: str | None = Non
         raise ResourceLockedError(
             f"RESOURCE_LOCKED - cannot obtain exclusive access to locked queue '{queue.name}'"
         )
+
+
+def check_type(queue: QueueRecord) -> None:
+    """Refuse a quorum queue that is not durable, or goes with somebody (406, as RabbitMQ)."""
+    if queue.arguments.get("x-queue-type") != "quorum":
+        return
+    for is_wrong, name in (
+        (not queue.durable, "non-durable"),
+        (queue.auto_delete, "auto-delete"),
+        (queue.exclusive, "exclusive-owner"),
+    ):
+        if is_wrong:
+            raise PreconditionFailedError(
+                f"PRECONDITION_FAILED - invalid property '{name}' for queue '{queue.name}'"
+            )
 
 
 def check_not_default(exchange: str) -> None:

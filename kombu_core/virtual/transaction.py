@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from kombu_core.exceptions import KombuError
 from kombu_core.transport import Publication
+from kombu_core.virtual.broker import Broker
 from kombu_core.virtual.ledger import Entry
-from kombu_core.virtual.store import Claimed
+from kombu_core.virtual.store import Claimed, Release
 
 
 class Transaction:
@@ -17,3 +21,23 @@ class Transaction:
         self.dead: list[Claimed] = []
         #: All of these by their tags, to be put back by `tx.rollback`.
         self.entries: dict[int, Entry] = {}
+
+    def settle(self, entries: Mapping[int, Entry], way: list[Claimed]) -> None:
+        """Let deliveries wait to be settled in one of the three ways."""
+        self.entries.update(entries)
+        way += [claimed for _, claimed in entries.values()]
+
+    def commit(self, broker: Broker) -> list[KombuError]:
+        """Do all in one commit; returns why publications were not stored.
+
+        Raises:
+            LeaseLostError: A claim was lost; nothing was done.
+        """
+        burials = [one for item in self.dead for one in broker.burials(item, "rejected")]
+        failed = broker.publish(
+            [*self.publications, *burials],
+            acks=[item.claim for item in (*self.acks, *self.dead)],
+            releases=[Release(item.claim) for item in self.releases],
+            may_be_internal=True,
+        )
+        return [error for position, error in failed.items() if position < len(self.publications)]

@@ -23,6 +23,7 @@ from kombu_core.exceptions import (
     LeaseLostError,
     OperationalError,
     OperationTimeoutError,
+    PreconditionFailedError,
     SessionLostError,
 )
 from kombu_core.transport import TransportParameters
@@ -34,7 +35,7 @@ from kombu_core.virtual.directory import Directory
 from kombu_core.virtual.keeper import Keeper
 from kombu_core.virtual.routing import EXCHANGE_TYPES, BindingTable
 from kombu_core.virtual.store import Claim, Store
-from kombu_core.virtual.topology import mark_of, session_prefix
+from kombu_core.virtual.topology import expiry_session, mark_of, session_prefix
 
 if TYPE_CHECKING:
     from kombu_core.connection import Connection
@@ -107,6 +108,9 @@ class VirtualTransport:
         self._has_session = False
         #: Queues in which messages may expire that nobody claims.
         self._expiring: set[str] = set()
+        #: Queues with `x-expires` that this connection consumes from, and their seconds.
+        self._kept: dict[str, float] = {}
+        self._keep_at = 0.0
         #: Until when (monotonic seconds) the lease holds for sure, by this machine's clock.
         self._leased_until = 0.0
         self._renew_at = 0.0
@@ -138,6 +142,8 @@ class VirtualTransport:
             dead_letters=True,
             max_length=store.max_length,
             single_active_consumer=True,
+            queue_expires=True,
+            delivery_limit=True,
             delay=store.delay,
         )
 
@@ -284,13 +290,16 @@ class VirtualTransport:
             self._keeper.hurry(monotonic() + ACK_DELAY)
 
     def flush(self) -> None:
-        """Send the acks that wait. Claims that turn out lost are reported by the next drain."""
+        """Send the acks that wait, and wait for those that another thread is sending.
+
+        Claims that turn out lost are reported by the next drain.
+        """
         pending = self._pending
-        if not pending:
-            return
         with self._flushing:
             # Only this takes out, so the length can but grow meanwhile.
             claims = [pending.popleft() for _ in range(len(pending))]
+            if not claims:
+                return
             try:
                 self._lost += self.parts.broker.acknowledge(claims)
             except KombuError:
@@ -327,6 +336,33 @@ class VirtualTransport:
         if self._keeper is not None:
             self._keeper.hurry(monotonic() + EXPIRY_INTERVAL)
 
+    def use_queue(self, queue: str, expires: float) -> None:
+        """A queue with `x-expires` was used: it lives for `expires` seconds from now, unused.
+
+        It has a session of its own, so that whoever reaps the dead finds it when its time is over.
+        """
+        self.begin_session()
+        self.parts.broker.store.begin(expiry_session(queue), expires)
+        self._reap_at = min(self._reap_at, monotonic() + expires)
+        if self._keeper is not None:
+            self._keeper.hurry(self._reap_at)
+
+    def keep_queue(self, queue: str, expires: float) -> None:
+        """A queue with `x-expires` is consumed from: it lives as long as that lasts."""
+        self._kept[queue] = expires
+        self.use_queue(queue, expires)
+        self._keep_at = 0.0
+        if self._keeper is not None:
+            self._keeper.hurry(monotonic())
+
+    def _keep_queues(self, parts: Parts, now: float) -> None:
+        """Renew the time of the queues that are consumed from; it begins anew with the last one."""
+        for queue, expires in list(self._kept.items()):
+            if not parts.dispatcher.consumes_from(queue):
+                del self._kept[queue]
+            self.use_queue(queue, expires)
+        self._keep_at = now + min(self._kept.values(), default=float("inf")) / 3
+
     def upkeep(self, now: float) -> float:
         """Called by the keeper: flush, renew, reap, expire; returns when to come again."""
         parts = self._parts
@@ -337,8 +373,12 @@ class VirtualTransport:
             if not parts.broker.store.renew(parts.session, self._lease * _SESSION_SHARE):
                 self._session_lost()
             self._leased(now)
+        if self._kept and now >= self._keep_at:
+            self._keep_queues(parts, now)
         self.reap_when_due(now)
         due = min(self._renew_at, self._reap_at)
+        if self._kept:
+            due = min(due, self._keep_at)
         if self._expiring:
             if now >= self._expire_at:
                 while parts.broker.expire(tuple(self._expiring)):
@@ -406,7 +446,10 @@ class VirtualTransport:
         for mark in store.scan(prefix):
             kind, queue = mark_of(mark.removeprefix(prefix))
             if kind == "queue":
-                declarations.delete_queue(queue)
+                try:
+                    declarations.delete_queue(queue, if_unused=session == expiry_session(queue))
+                except PreconditionFailedError:
+                    continue  # Somebody began to consume, and renews its time.
                 store.write({mark: None}, ())
             else:
                 declarations.remove_consumers(queue, session)
