@@ -13,9 +13,10 @@ class TestPyAmqp(ChannelContract):
 
     @pytest.fixture
     def broker(self, rabbitmq_server: BrokerServer) -> BrokerUnderTest:
-        faults = {"restart": rabbitmq_server.restart, "kill": rabbitmq_server.kill}
+        is_ours = rabbitmq_server.is_private
         return BrokerUnderTest(
             url=rabbitmq_server.url,
             dead_url="amqp://guest:secret@127.0.0.1:1//",
-            **(faults if rabbitmq_server.is_private else {}),
+            restart=rabbitmq_server.restart if is_ours else None,
+            kill=rabbitmq_server.kill if is_ours else None,
         )

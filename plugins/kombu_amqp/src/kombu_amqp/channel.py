@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from kombu_amqp import frames
+from kombu_amqp import frames, methods
 from kombu_amqp.errors import again, channel_error, closed_error
 from kombu_amqp.publishing import Publisher
 from kombu_amqp.settling import Deliveries
@@ -110,6 +110,11 @@ class AmqpChannel:
             self.flush_acks()
             return self.call_driver(method, *args)
 
+    def _ask(self, method: methods.Method) -> Sequence[Any]:
+        """Call a method with a table, and return the arguments of the answer."""
+        answer: Sequence[Any] = self._call("ask", *method)
+        return answer
+
     # -- exchanges -------------------------------------------------------------------------
 
     def exchange_declare(
@@ -126,8 +131,10 @@ class AmqpChannel:
         types = self._transport.capabilities.exchange_types
         if not passive and type not in types:
             raise UnsupportedError("exchange_types", self._transport.capabilities.name, type)
-        self._call(
-            "exchange_declare", exchange, type, passive, durable, auto_delete, internal, arguments
+        self._ask(
+            methods.exchange_declare(
+                exchange, type, passive, durable, auto_delete, internal, arguments
+            )
         )
 
     def exchange_delete(self, exchange: str, *, if_unused: bool = False) -> None:
@@ -140,7 +147,7 @@ class AmqpChannel:
         routing_key: str = "",
         arguments: Arguments | None = None,
     ) -> None:
-        self._call("exchange_bind", destination, source, routing_key, arguments)
+        self._ask(methods.exchange_bind(destination, source, routing_key, arguments))
 
     def exchange_unbind(
         self,
@@ -149,7 +156,7 @@ class AmqpChannel:
         routing_key: str = "",
         arguments: Arguments | None = None,
     ) -> None:
-        self._call("exchange_unbind", destination, source, routing_key, arguments)
+        self._ask(methods.exchange_unbind(destination, source, routing_key, arguments))
 
     # -- queues ----------------------------------------------------------------------------
 
@@ -163,10 +170,8 @@ class AmqpChannel:
         auto_delete: bool = False,
         arguments: Arguments | None = None,
     ) -> QueueDeclareOk:
-        answer: QueueDeclareOk = self._call(
-            "queue_declare", queue, passive, durable, exclusive, auto_delete, arguments
-        )
-        return answer
+        method = methods.queue_declare(queue, passive, durable, exclusive, auto_delete, arguments)
+        return QueueDeclareOk(*self._ask(method))
 
     def queue_bind(
         self,
@@ -175,7 +180,7 @@ class AmqpChannel:
         routing_key: str = "",
         arguments: Arguments | None = None,
     ) -> None:
-        self._call("queue_bind", queue, exchange, routing_key, arguments)
+        self._ask(methods.queue_bind(queue, exchange, routing_key, arguments))
 
     def queue_unbind(
         self,
@@ -184,7 +189,7 @@ class AmqpChannel:
         routing_key: str = "",
         arguments: Arguments | None = None,
     ) -> None:
-        self._call("queue_unbind", queue, exchange, routing_key, arguments)
+        self._ask(methods.queue_unbind(queue, exchange, routing_key, arguments))
 
     def queue_purge(self, queue: str) -> int:
         return int(self._call("queue_purge", queue))
@@ -266,7 +271,7 @@ class AmqpChannel:
             raise ChannelError(f"The consumer tag {tag!r} is in use on this channel", 530)
         self._consumers[tag] = _Consumer(tag, callback, no_ack, on_cancel)
         try:
-            self._call("basic_consume", queue, tag, no_ack, exclusive, arguments)
+            self._ask(methods.basic_consume(queue, tag, no_ack, exclusive, arguments))
         except BaseException:
             self._consumers.pop(tag, None)
             raise
@@ -275,7 +280,7 @@ class AmqpChannel:
     def basic_cancel(self, consumer_tag: str) -> None:
         if consumer_tag not in self._consumers:
             return
-        self._call("basic_cancel", consumer_tag)
+        self._ask(methods.basic_cancel(consumer_tag))
         transport = self._transport
         with transport.wire.lock:
             self._consumers.pop(consumer_tag, None)
@@ -432,10 +437,10 @@ class AmqpChannel:
             self._publisher.settled(number, multiple, method == frames.BASIC_ACK)
         elif method == frames.BASIC_GET_EMPTY:
             self._gotten.append(None)
-        elif method == frames.BASIC_CANCEL:
-            self._cancelled(frames.read_cancel(payload))
         else:
-            if method == frames.CHANNEL_CLOSE:
+            if method == frames.BASIC_CANCEL:
+                self._cancelled(frames.read_cancel(payload))
+            elif method == frames.CHANNEL_CLOSE:
                 self._closed_by_broker(*frames.read_close(payload))
             return False
         return True
@@ -462,7 +467,6 @@ class AmqpChannel:
                 self._transport.add_event(self, "", self._publisher.report, late)
 
     def _cancelled(self, consumer_tag: str) -> None:
-        self._driver.consumer_gone(consumer_tag)
         consumer = self._consumers.pop(consumer_tag, None)
         if consumer is not None and consumer.on_cancel is not None:
             self._transport.add_event(self, consumer_tag, consumer.on_cancel, consumer_tag)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import monotonic
 from typing import Any, ClassVar, Protocol
@@ -12,7 +12,6 @@ from typing import Any, ClassVar, Protocol
 from kombu_amqp.parameters import Endpoint
 from kombu_amqp.wire import Wire
 from kombu_core.exceptions import KombuError, OperationTimeoutError, map_errors
-from kombu_core.transport import Arguments, QueueDeclareOk
 
 #: Says what went wrong with that for which somebody waits, None while nothing did.
 Failure = Callable[[], KombuError | None]
@@ -27,63 +26,15 @@ class DriverChannel(Protocol):
 
     number: int
 
-    def exchange_declare(
-        self,
-        exchange: str,
-        type: str,
-        passive: bool,
-        durable: bool,
-        auto_delete: bool,
-        internal: bool,
-        arguments: Arguments | None,
-    ) -> None: ...
+    def ask(self, payload: bytes, answer: tuple[int, int]) -> Sequence[Any]:
+        """Send a method and return the arguments of the answer, given by class and method."""
+        ...
 
     def exchange_delete(self, exchange: str, if_unused: bool) -> None: ...
-
-    def exchange_bind(
-        self, destination: str, source: str, routing_key: str, arguments: Arguments | None
-    ) -> None: ...
-
-    def exchange_unbind(
-        self, destination: str, source: str, routing_key: str, arguments: Arguments | None
-    ) -> None: ...
-
-    def queue_declare(
-        self,
-        queue: str,
-        passive: bool,
-        durable: bool,
-        exclusive: bool,
-        auto_delete: bool,
-        arguments: Arguments | None,
-    ) -> QueueDeclareOk: ...
-
-    def queue_bind(
-        self, queue: str, exchange: str, routing_key: str, arguments: Arguments | None
-    ) -> None: ...
-
-    def queue_unbind(
-        self, queue: str, exchange: str, routing_key: str, arguments: Arguments | None
-    ) -> None: ...
 
     def queue_purge(self, queue: str) -> int: ...
 
     def queue_delete(self, queue: str, if_unused: bool, if_empty: bool) -> int: ...
-
-    def basic_consume(
-        self,
-        queue: str,
-        consumer_tag: str,
-        no_ack: bool,
-        exclusive: bool,
-        arguments: Arguments | None,
-    ) -> None: ...
-
-    def basic_cancel(self, consumer_tag: str) -> None: ...
-
-    def consumer_gone(self, consumer_tag: str) -> None:
-        """The broker has cancelled a consumer."""
-        ...
 
     def basic_qos(self, prefetch_size: int, prefetch_count: int, apply_global: bool) -> None: ...
 

@@ -8,9 +8,9 @@ and 4.2.3, and RabbitMQ's basic.nack.
 from __future__ import annotations
 
 import logging
+import struct
 from collections.abc import Iterator, Mapping
 from struct import Struct
-from struct import error as StructError
 from typing import Any, Final, NamedTuple, cast
 
 from kombu_amqp.tables import decode_table, encode_table
@@ -96,8 +96,8 @@ def publish_frames(channel: int, envelope: Envelope, mandatory: bool, frame_max:
         EncodeError: A property or header has no form in AMQP.
     """
     method = b"\x00\x3c\x00\x28\x00\x00%b%b%c" % (
-        _short(envelope.exchange),
-        _short(envelope.routing_key),
+        write_short(envelope.exchange),
+        write_short(envelope.routing_key),
         1 if mandatory else 0,
     )
     body = envelope.body
@@ -129,7 +129,7 @@ def _header(size: int, properties: Properties, headers: Mapping[str, Any]) -> by
         value = values.get(name)
         if value is not None:
             flags |= flag
-            pieces.append(_short(value))
+            pieces.append(write_short(value))
     if headers:
         flags |= _FLAG_HEADERS
         pieces.append(encode_table(headers))
@@ -139,18 +139,23 @@ def _header(size: int, properties: Properties, headers: Mapping[str, Any]) -> by
             if value is not None:
                 flags |= flag
                 if kind == "s":
-                    pieces.append(_short(value))
+                    pieces.append(write_short(value))
                 elif kind == "o":
                     pieces.append(bytes((value,)))
                 else:
                     pieces.append(_TAG.pack(value))
-    except (StructError, ValueError, TypeError) as exc:
+    except (struct.error, ValueError, TypeError) as exc:
         raise EncodeError(f"The property {name} cannot be {value!r:.80}") from exc
     pieces[0] = _HEADER.pack(60, 0, size, flags)
     return b"".join(pieces)
 
 
-def _short(text: str) -> bytes:
+def write_short(text: str) -> bytes:
+    """Return a short string.
+
+    Raises:
+        EncodeError: It is longer than 255 bytes.
+    """
     raw = text.encode("utf-8", "surrogatepass")
     if len(raw) > 255:
         raise EncodeError(f"AMQP allows 255 bytes here, not {len(raw)}: {text!r:.80}")
@@ -169,7 +174,7 @@ def nack_frame(channel: int, tag: int, multiple: bool, requeue: bool) -> bytes:
 
 def get_frame(channel: int, queue: str, no_ack: bool) -> bytes:
     """Return basic.get."""
-    payload = b"\x00\x3c\x00\x46\x00\x00%b%c" % (_short(queue), 1 if no_ack else 0)
+    payload = b"\x00\x3c\x00\x46\x00\x00%b%c" % (write_short(queue), 1 if no_ack else 0)
     return frame(METHOD, channel, payload)
 
 

@@ -1,4 +1,4 @@
-"""What a connection is made with: URL and options become host, virtual host, TLS and credentials."""
+"""What a connection is made with: host, virtual host, TLS and credentials, from URL and options."""
 
 from __future__ import annotations
 

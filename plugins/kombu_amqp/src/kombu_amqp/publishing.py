@@ -106,9 +106,7 @@ class Publisher:
         """
         channel = self._channel
         transport = channel.transport
-        deadline = monotonic() + (
-            transport.options.confirm_timeout if timeout is None else timeout
-        )
+        deadline = monotonic() + (transport.options.confirm_timeout if timeout is None else timeout)
         wire = transport.wire
         number, frame_max = channel.number, transport.frame_max
         receipt = Receipt()

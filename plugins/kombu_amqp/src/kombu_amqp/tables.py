@@ -7,12 +7,12 @@ own. What goes in here comes out equal, and of the same type.
 
 from __future__ import annotations
 
+import struct
 from calendar import timegm
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from struct import Struct
-from struct import error as StructError
 from typing import Any, Final
 
 from kombu_core.exceptions import DecodeError, EncodeError
@@ -30,6 +30,7 @@ _DECIMAL: Final = Struct(">Bi")
 MAX_DEPTH: Final = 64
 _INT_MAX: Final = 2**31
 
+
 def encode_table(table: Mapping[str, Any]) -> bytes:
     """Return a table with its length in front.
 
@@ -38,17 +39,24 @@ def encode_table(table: Mapping[str, Any]) -> bytes:
     """
     return _table(table, 0)
 
+
 def _table(table: Mapping[str, Any], depth: int) -> bytes:
     pieces = []
     for key, value in table.items():
-        raw = key.encode() if isinstance(key, str) else b""
-        if len(raw) > 255 or not isinstance(key, str):
-            raise EncodeError(f"A key of an AMQP table is text of up to 255 bytes, not {key!r:.80}")
+        raw = _key(key)
         pieces.append(bytes((len(raw),)))
         pieces.append(raw)
         pieces.append(_value(value, depth))
     body = b"".join(pieces)
     return _LENGTH.pack(len(body)) + body
+
+
+def _key(key: Any) -> bytes:
+    raw = key.encode() if isinstance(key, str) else None
+    if raw is None or len(raw) > 255:
+        raise EncodeError(f"A key of an AMQP table is text of up to 255 bytes, not {key!r:.80}")
+    return raw
+
 
 def _value(value: Any, depth: int) -> bytes:
     if depth > MAX_DEPTH:
@@ -71,7 +79,7 @@ def _value(value: Any, depth: int) -> bytes:
             return _decimal(value)
         if isinstance(value, datetime):
             return _TAGGED_TIME.pack(b"T", timegm(value.utctimetuple()))
-    except (StructError, ValueError, OverflowError) as exc:
+    except (struct.error, ValueError, OverflowError) as exc:
         raise EncodeError(f"{value!r:.80} does not fit into an AMQP table") from exc
     if isinstance(value, bytes | bytearray | memoryview):
         return _TAGGED_LENGTH.pack(b"x", len(value)) + bytes(value)
@@ -82,6 +90,7 @@ def _value(value: Any, depth: int) -> bytes:
         return _TAGGED_LENGTH.pack(b"A", len(body)) + body
     raise EncodeError(f"An AMQP table cannot hold {type(value).__name__} {value!r:.80}")
 
+
 def _decimal(value: Decimal) -> bytes:
     sign, digits, exponent = value.as_tuple()
     if not isinstance(exponent, int):
@@ -91,7 +100,9 @@ def _decimal(value: Decimal) -> bytes:
         number, exponent = number * 10**exponent, 0
     return _TAGGED_DECIMAL.pack(b"D", -exponent, number)
 
+
 # -- decoding --------------------------------------------------------------------------------
+
 
 def decode_table(data: bytes, offset: int = 0) -> tuple[dict[str, Any], int]:
     """Return the table at `offset` and the offset behind it.
@@ -101,8 +112,9 @@ def decode_table(data: bytes, offset: int = 0) -> tuple[dict[str, Any], int]:
     """
     try:
         return _read_table(data, offset, 0)
-    except (IndexError, StructError, UnicodeDecodeError, OverflowError, OSError) as exc:
+    except (IndexError, struct.error, UnicodeDecodeError, OverflowError, OSError) as exc:
         raise DecodeError(f"An AMQP table is malformed: {exc}") from exc
+
 
 def _read_table(data: bytes, offset: int, depth: int) -> tuple[dict[str, Any], int]:
     end = offset + 4 + _LENGTH.unpack_from(data, offset)[0]
@@ -114,6 +126,7 @@ def _read_table(data: bytes, offset: int, depth: int) -> tuple[dict[str, Any], i
         key = data[start:offset].decode()
         table[key], offset = _read_value(data, offset, depth)
     return table, offset
+
 
 def _read_value(data: bytes, offset: int, depth: int) -> tuple[Any, int]:
     letter = data[offset]
@@ -144,6 +157,7 @@ def _read_value(data: bytes, offset: int, depth: int) -> tuple[Any, int]:
         return _read_array(data, offset, depth + 1)
     raise DecodeError(f"An AMQP table has the unknown type {chr(letter)!r}")
 
+
 def _read_array(data: bytes, offset: int, depth: int) -> tuple[list[Any], int]:
     end = offset + 4 + _LENGTH.unpack_from(data, offset)[0]
     offset += 4
@@ -153,12 +167,14 @@ def _read_array(data: bytes, offset: int, depth: int) -> tuple[list[Any], int]:
         array.append(item)
     return array, offset
 
+
 def _text(raw: bytes) -> str | bytes:
     """A long string is text, unless it is none: kombu 5 writes bytes as such."""
     try:
         return raw.decode()
     except UnicodeDecodeError:
         return raw
+
 
 #: By the letter of the type. RabbitMQ reads `l` and `L` both as signed.
 _NUMBERS: Final[Mapping[int, Struct]] = {

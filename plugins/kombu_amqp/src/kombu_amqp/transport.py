@@ -161,9 +161,7 @@ class AmqpTransport:
                 wire.lose(ConnectionLostError("The connection was not made"))
             if isinstance(exc, ConnectError) or not isinstance(exc, KombuError):
                 raise
-            raise ConnectError(
-                f"Cannot connect to {endpoint.host}:{endpoint.port}: {exc}"
-            ) from exc
+            raise ConnectError(f"Cannot connect to {endpoint.host}:{endpoint.port}: {exc}") from exc
         finally:
             self._is_opening = False
         if link.heartbeat:
@@ -221,7 +219,9 @@ class AmqpTransport:
                     return
             elif kind != frames.METHOD or payload[:4] in frames.MESSAGE_METHODS:
                 return  # of a channel that was just closed
-        elif kind == frames.HEARTBEAT or (kind == frames.METHOD and self._take_connection_method(payload)):
+        elif kind == frames.HEARTBEAT or (
+            kind == frames.METHOD and self._take_connection_method(payload)
+        ):
             return
         self.link.feed(kind, number, payload)
 

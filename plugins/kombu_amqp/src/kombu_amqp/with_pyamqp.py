@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from struct import Struct
-from struct import error as StructError
+import struct
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 import amqp
@@ -22,9 +21,8 @@ from kombu_core.exceptions import (
     EncodeError,
     UnsupportedError,
 )
-from kombu_core.transport import Arguments, QueueDeclareOk
 
-_SIGNATURE: Final = Struct(">HH")
+_SIGNATURE: Final = struct.Struct(">HH")
 
 
 class _Stream:
@@ -63,6 +61,8 @@ class _Channel(amqp.Channel):  # type: ignore[misc]  # py-amqp has no types
             self.send_method(spec.Channel.CloseOk)
             self.collect()
             return None
+        if method_sig == spec.Basic.Cancel:
+            return None  # it would raise ConsumerCancelled into whoever reads
         return super().dispatch_method(method_sig, payload, content)
 
 
@@ -98,7 +98,7 @@ class PyAmqpLink(Link):
         driver_errors.FrameSyntaxError: EncodeError,
         driver_errors.AMQPNotImplementedError: UnsupportedError,
         driver_errors.AMQPError: ConnectionLostError,
-        StructError: EncodeError,
+        struct.error: EncodeError,
     }
 
     def __init__(self, wire: Wire, endpoint: Endpoint) -> None:
@@ -129,7 +129,7 @@ class PyAmqpLink(Link):
         self._connection.connect()
 
     def open_channel(self) -> _PyAmqpChannel:
-        return _PyAmqpChannel(self._connection.channel())
+        return _PyAmqpChannel(self.wire, self._connection.channel())
 
     def feed(self, kind: int, channel: int, payload: bytes) -> None:
         self._connection.take(kind, channel, payload)
@@ -141,88 +141,23 @@ class PyAmqpLink(Link):
 class _PyAmqpChannel:
     """See `DriverChannel`."""
 
-    def __init__(self, channel: Any) -> None:
+    def __init__(self, wire: Wire, channel: Any) -> None:
+        self._wire = wire
         self._channel = channel
         self.number: int = channel.channel_id
 
-    def exchange_declare(
-        self,
-        exchange: str,
-        type: str,
-        passive: bool,
-        durable: bool,
-        auto_delete: bool,
-        internal: bool,
-        arguments: Arguments | None,
-    ) -> None:
-        # py-amqp's own method always says that it is not internal.
-        self._channel.send_method(
-            spec.Exchange.Declare,
-            "BssbbbbbF",
-            (0, exchange, type, passive, durable, auto_delete, internal, False, arguments),
-            wait=spec.Exchange.DeclareOk,
-        )
+    def ask(self, payload: bytes, answer: tuple[int, int]) -> Sequence[Any]:
+        self._wire.write(frame(METHOD, self.number, payload))
+        return self._channel.wait(answer, returns_tuple=True) or ()
 
     def exchange_delete(self, exchange: str, if_unused: bool) -> None:
         self._channel.exchange_delete(exchange, if_unused=if_unused)
-
-    def exchange_bind(
-        self, destination: str, source: str, routing_key: str, arguments: Arguments | None
-    ) -> None:
-        self._channel.exchange_bind(destination, source, routing_key, arguments=arguments)
-
-    def exchange_unbind(
-        self, destination: str, source: str, routing_key: str, arguments: Arguments | None
-    ) -> None:
-        self._channel.exchange_unbind(destination, source, routing_key, arguments=arguments)
-
-    def queue_declare(
-        self,
-        queue: str,
-        passive: bool,
-        durable: bool,
-        exclusive: bool,
-        auto_delete: bool,
-        arguments: Arguments | None,
-    ) -> QueueDeclareOk:
-        answer = self._channel.queue_declare(
-            queue, passive, durable, exclusive, auto_delete, arguments=arguments
-        )
-        return QueueDeclareOk(*answer)
-
-    def queue_bind(
-        self, queue: str, exchange: str, routing_key: str, arguments: Arguments | None
-    ) -> None:
-        self._channel.queue_bind(queue, exchange, routing_key, arguments=arguments)
-
-    def queue_unbind(
-        self, queue: str, exchange: str, routing_key: str, arguments: Arguments | None
-    ) -> None:
-        self._channel.queue_unbind(queue, exchange, routing_key, arguments=arguments)
 
     def queue_purge(self, queue: str) -> int:
         return int(self._channel.queue_purge(queue))
 
     def queue_delete(self, queue: str, if_unused: bool, if_empty: bool) -> int:
         return int(self._channel.queue_delete(queue, if_unused, if_empty))
-
-    def basic_consume(
-        self,
-        queue: str,
-        consumer_tag: str,
-        no_ack: bool,
-        exclusive: bool,
-        arguments: Arguments | None,
-    ) -> None:
-        self._channel.basic_consume(
-            queue, consumer_tag, no_ack=no_ack, exclusive=exclusive, arguments=arguments
-        )
-
-    def basic_cancel(self, consumer_tag: str) -> None:
-        self._channel.basic_cancel(consumer_tag)
-
-    def consumer_gone(self, consumer_tag: str) -> None:
-        self._channel.callbacks.pop(consumer_tag, None)
 
     def basic_qos(self, prefetch_size: int, prefetch_count: int, apply_global: bool) -> None:
         self._channel.basic_qos(prefetch_size, prefetch_count, apply_global)
