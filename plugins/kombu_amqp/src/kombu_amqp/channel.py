@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from kombu_amqp import frames, methods
+from kombu_amqp.delay import unwrap
 from kombu_amqp.errors import again, channel_error, closed_error
 from kombu_amqp.publishing import Publisher
 from kombu_amqp.settling import Deliveries
@@ -115,6 +116,14 @@ class AmqpChannel:
         answer: Sequence[Any] = self._call("ask", *method)
         return answer
 
+    def send_methods(self, requests: Iterable[methods.Method]) -> None:
+        """Send methods that have no answers; what goes wrong closes the channel."""
+        wire = self._transport.wire
+        with wire.lock:
+            for method in requests:
+                wire.write(frames.frame(frames.METHOD, self.number, method.payload))
+            wire.flush()
+
     # -- exchanges -------------------------------------------------------------------------
 
     def exchange_declare(
@@ -133,7 +142,13 @@ class AmqpChannel:
             raise UnsupportedError("exchange_types", self._transport.capabilities.name, type)
         self._ask(
             methods.exchange_declare(
-                exchange, type, passive, durable, auto_delete, internal, arguments
+                exchange,
+                type,
+                passive=passive,
+                durable=durable,
+                auto_delete=auto_delete,
+                internal=internal,
+                arguments=arguments,
             )
         )
 
@@ -170,7 +185,14 @@ class AmqpChannel:
         auto_delete: bool = False,
         arguments: Arguments | None = None,
     ) -> QueueDeclareOk:
-        method = methods.queue_declare(queue, passive, durable, exclusive, auto_delete, arguments)
+        method = methods.queue_declare(
+            queue,
+            passive=passive,
+            durable=durable,
+            exclusive=exclusive,
+            auto_delete=auto_delete,
+            arguments=arguments,
+        )
         return QueueDeclareOk(*self._ask(method))
 
     def queue_bind(
@@ -246,7 +268,7 @@ class AmqpChannel:
     def _message(self, content: frames.Content, consumer_tag: str, no_ack: bool) -> Message:
         return Message(
             self,
-            content.envelope,
+            unwrap(content.envelope),
             content.delivery_tag + self._base,
             content.redelivered,
             consumer_tag,

@@ -33,14 +33,16 @@ BASIC_CANCEL_OK: Final = (60, 31)
 def exchange_declare(
     exchange: str,
     type_: str,
-    passive: bool,
-    durable: bool,
-    auto_delete: bool,
-    internal: bool,
-    arguments: Arguments | None,
+    *,
+    passive: bool = False,
+    durable: bool = False,
+    auto_delete: bool = False,
+    internal: bool = False,
+    arguments: Arguments | None = None,
+    no_wait: bool = False,
 ) -> Method:
-    """Return exchange.declare."""
-    bits = _bits(passive, durable, auto_delete, internal)
+    """Return exchange.declare; with `no_wait` there is no answer, here and below."""
+    bits = _bits(passive, durable, auto_delete, internal, no_wait)
     names = write_short(exchange) + write_short(type_)
     payload = _head(40, 10) + names + bits + encode_table(arguments or {})
     return Method(payload, EXCHANGE_DECLARE_OK)
@@ -64,21 +66,30 @@ def exchange_unbind(
 
 def queue_declare(
     queue: str,
-    passive: bool,
-    durable: bool,
-    exclusive: bool,
-    auto_delete: bool,
-    arguments: Arguments | None,
+    *,
+    passive: bool = False,
+    durable: bool = False,
+    exclusive: bool = False,
+    auto_delete: bool = False,
+    arguments: Arguments | None = None,
+    no_wait: bool = False,
 ) -> Method:
     """Return queue.declare."""
-    bits = _bits(passive, durable, exclusive, auto_delete)
+    bits = _bits(passive, durable, exclusive, auto_delete, no_wait)
     payload = _head(50, 10) + write_short(queue) + bits + encode_table(arguments or {})
     return Method(payload, QUEUE_DECLARE_OK)
 
 
-def queue_bind(queue: str, exchange: str, routing_key: str, arguments: Arguments | None) -> Method:
+def queue_bind(
+    queue: str,
+    exchange: str,
+    routing_key: str,
+    arguments: Arguments | None,
+    *,
+    no_wait: bool = False,
+) -> Method:
     """Return queue.bind."""
-    binding = _binding(queue, exchange, routing_key, b"\x00", arguments)
+    binding = _binding(queue, exchange, routing_key, _bits(no_wait), arguments)
     return Method(_head(50, 20) + binding, QUEUE_BIND_OK)
 
 

@@ -30,6 +30,7 @@ class AmqpOptions:
         channel_max: Most channels to agree on.
         connection_name: Shown in the broker's list of connections; None: program and process.
         client_properties: More to tell the broker about this client.
+        delay_queue_type: Of the queues that hold delayed messages; quorum queues are replicated.
         login_method: SASL mechanism. EXTERNAL takes the user from the client's certificate.
         ssl_ca_certs: File with the certificates of the authorities to trust; None: the system's.
         ssl_certfile: File with the client's certificate.
@@ -49,6 +50,7 @@ class AmqpOptions:
     channel_max: int = 2047
     connection_name: str | None = None
     client_properties: Mapping[str, Any] = field(default_factory=dict)
+    delay_queue_type: Literal["classic", "quorum"] = "classic"
     login_method: Literal["PLAIN", "AMQPLAIN", "EXTERNAL"] = "PLAIN"
     ssl_ca_certs: str | None = None
     ssl_certfile: str | None = None

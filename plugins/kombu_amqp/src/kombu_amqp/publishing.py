@@ -106,6 +106,7 @@ class Publisher:
         """
         channel = self._channel
         transport = channel.transport
+        transport.delays.prepare(publications)
         deadline = monotonic() + (transport.options.confirm_timeout if timeout is None else timeout)
         wire = transport.wire
         number, frame_max = channel.number, transport.frame_max
