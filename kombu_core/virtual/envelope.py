@@ -37,13 +37,13 @@ def encode(envelope: Envelope) -> bytes:
     header: dict[str, Any] = {}
     if envelope.properties:
         header["p"] = envelope.properties
-    if envelope.headers:
-        header["h"] = _portable(envelope.headers)
     if envelope.exchange:
         header["x"] = envelope.exchange
     if envelope.routing_key:
         header["r"] = envelope.routing_key
     try:
+        if envelope.headers:
+            header["h"] = _portable(envelope.headers)
         text = _to_json(header).encode()
     except (TypeError, ValueError, RecursionError) as exc:
         raise EncodeError(f"Properties or headers cannot be stored: {exc}") from exc
@@ -66,7 +66,7 @@ def decode(raw: bytes) -> Envelope | Malformed:
         headers = header.get("h") or {}
         exchange = header.get("x") or ""
         routing_key = header.get("r") or ""
-    except (ValueError, AttributeError, RecursionError, ArithmeticError) as exc:
+    except (ValueError, TypeError, AttributeError, RecursionError, ArithmeticError) as exc:
         return Malformed(raw, f"its header cannot be read: {exc}")
     if not (
         isinstance(properties, dict)
