@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from kombu_core.testing.brokers import BrokerServer
-from kombu_core.testing.contract import BrokerUnderTest, ChannelContract
+from kombu_core.testing.contract import BrokerUnderTest, TransportContract
 
 
-class TestPyAmqp(ChannelContract):
+class TestPyAmqp(TransportContract):
     """All that the contract asks for."""
 
     @pytest.fixture

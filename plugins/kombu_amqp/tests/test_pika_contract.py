@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from kombu_core.testing.brokers import BrokerServer
-from kombu_core.testing.contract import BrokerUnderTest, ChannelContract
+from kombu_core.testing.contract import BrokerUnderTest, TransportContract
 
 pytest.importorskip("pika")
 
 
-class TestPika(ChannelContract):
+class TestPika(TransportContract):
     """All that the contract asks for."""
 
     @pytest.fixture
