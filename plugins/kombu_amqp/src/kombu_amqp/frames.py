@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import struct
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from struct import Struct
 from typing import Any, Final, NamedTuple, cast
 
@@ -69,6 +70,10 @@ _TRAILING: Final = (
 )
 
 
+#: So few properties are kept encoded.
+_FEW: Final = 3
+
+
 class Content(NamedTuple):
     """What came with basic.deliver, get-ok or return; tag and flag are 0 and False for that."""
 
@@ -95,13 +100,10 @@ def publish_frames(channel: int, envelope: Envelope, mandatory: bool, frame_max:
     Raises:
         EncodeError: A property or header has no form in AMQP.
     """
-    method = b"\x00\x3c\x00\x28\x00\x00%b%b%c" % (
-        write_short(envelope.exchange),
-        write_short(envelope.routing_key),
-        1 if mandatory else 0,
-    )
+    method = _publish_method(envelope.exchange, envelope.routing_key, mandatory)
     body = envelope.body
-    header = _header(len(body), envelope.properties, envelope.headers)
+    flags, properties = _properties(envelope)
+    header = _HEADER.pack(60, 0, len(body), flags) + properties
     if len(body) <= frame_max - OVERHEAD:
         if not body:
             return frame(METHOD, channel, method) + frame(HEADER, channel, header)
@@ -121,19 +123,43 @@ def publish_frames(channel: int, envelope: Envelope, mandatory: bool, frame_max:
     return b"".join(pieces)
 
 
-def _header(size: int, properties: Properties, headers: Mapping[str, Any]) -> bytes:
+@lru_cache(maxsize=1024)
+def _publish_method(exchange: str, routing_key: str, mandatory: bool) -> bytes:
+    names = write_short(exchange) + write_short(routing_key)
+    return b"\x00\x3c\x00\x28\x00\x00%b%c" % (names, mandatory)
+
+
+def _properties(envelope: Envelope) -> tuple[int, bytes]:
+    """Return the flags and the bytes of the properties."""
+    values = cast("Mapping[str, Any]", envelope.properties)
+    headers = envelope.headers
+    if not headers and len(values) <= _FEW:
+        # Content type, encoding and delivery mode: the same for one message after the other.
+        try:
+            return _few_properties(*values.items())
+        except TypeError:
+            pass  # something that is no key of a cache, and no property either
+    return _all_properties(values, headers)
+
+
+@lru_cache(maxsize=256)
+def _few_properties(*items: tuple[str, Any]) -> tuple[int, bytes]:
+    return _all_properties(dict(items), {})
+
+
+def _all_properties(values: Mapping[str, Any], headers: Mapping[str, Any]) -> tuple[int, bytes]:
     flags = 0
-    pieces = [b""]
-    values = cast("Mapping[str, Any]", properties)
-    for name, flag in _LEADING:
-        value = values.get(name)
-        if value is not None:
-            flags |= flag
-            pieces.append(write_short(value))
-    if headers:
-        flags |= _FLAG_HEADERS
-        pieces.append(encode_table(headers))
+    pieces = []
+    name = ""
     try:
+        for name, flag in _LEADING:
+            value = values.get(name)
+            if value is not None:
+                flags |= flag
+                pieces.append(write_short(value))
+        if headers:
+            flags |= _FLAG_HEADERS
+            pieces.append(encode_table(headers))
         for name, flag, kind in _TRAILING:
             value = values.get(name)
             if value is not None:
@@ -144,10 +170,9 @@ def _header(size: int, properties: Properties, headers: Mapping[str, Any]) -> by
                     pieces.append(bytes((value,)))
                 else:
                     pieces.append(_TAG.pack(value))
-    except (struct.error, ValueError, TypeError) as exc:
-        raise EncodeError(f"The property {name} cannot be {value!r:.80}") from exc
-    pieces[0] = _HEADER.pack(60, 0, size, flags)
-    return b"".join(pieces)
+    except (struct.error, ValueError, TypeError, AttributeError) as exc:
+        raise EncodeError(f"The property {name} cannot be {values.get(name)!r:.80}") from exc
+    return flags, b"".join(pieces)
 
 
 def write_short(text: str) -> bytes:
