@@ -211,6 +211,8 @@ class MemoryStore:
                 there = host.queues.get(queue)
                 if there is None:
                     there = host.queues[queue] = _Queue()
+                elif there.delayed:
+                    self._promote(there)  # Whose time has come was there before this message.
                 limit = batch.limits.get(queue) if batch.limits else None
                 if limit is not None and self._is_refused(there, limit, envelope):
                     rejected.append(position)
