@@ -12,7 +12,7 @@ import time
 import weakref
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from time import monotonic
@@ -48,7 +48,9 @@ Clock = Callable[[], float]
 class _Item:
     """A stored message. `sequence` is its place among those of its priority; it keeps it."""
 
-    __slots__ = ("deliveries", "envelope", "expires_at", "id", "priority", "sequence", "ttl")
+    __slots__ = (
+        "deliveries", "envelope", "expires_at", "id", "priority", "sequence", "ttl"
+    )  # fmt: skip
 
     def __init__(self, sequence: int, envelope: Envelope, priority: int, ttl: float | None) -> None:
         self.id = str(sequence)
@@ -89,15 +91,25 @@ class _Queue:
         self.ready += 1
         self.bytes_ready += len(item.envelope.body)
 
-    def pop(self, priority: int) -> _Item:
-        """Take out the oldest of a priority."""
-        line = self.lines[priority]
-        item = line.popleft()
-        if not line:
-            del self.lines[priority]
-        self.ready -= 1
-        self.bytes_ready -= len(item.envelope.body)
-        return item
+    def take(
+        self, limit: int, clock: Clock = monotonic, expired_only: bool = False
+    ) -> Iterator[tuple[_Item, bool]]:
+        """Take out what is delivered next, and tell of each whether it is out of time."""
+        while limit > 0 and self.lines:
+            priority = max(self.lines)
+            line = self.lines[priority]
+            while line and limit > 0:
+                item = line[0]
+                is_expired = item.expires_at is not None and item.expires_at <= clock()
+                if expired_only and not is_expired:
+                    return
+                line.popleft()
+                limit -= 1
+                self.ready -= 1
+                self.bytes_ready -= len(item.envelope.body)
+                if not line:
+                    del self.lines[priority]
+                yield item, is_expired
 
 
 class VirtualHost:
@@ -292,7 +304,7 @@ class MemoryStore:
             (limit.max_length is not None and queue.ready > limit.max_length)
             or (limit.max_bytes is not None and queue.bytes_ready > limit.max_bytes)
         ):
-            item = queue.pop(max(queue.lines))
+            ((item, _),) = queue.take(1)
             if limit.keep_dropped:
                 queue.claimed[item.id] = (item, session)
                 dropped.append(Claimed(Claim(name, item.id), item.envelope, item.deliveries))
@@ -310,21 +322,18 @@ class MemoryStore:
                     continue
                 if there.delayed:
                     self._promote(there)
-                for _ in range(min(wanted, limit - len(claimed), there.ready)):
-                    priority = max(there.lines)
-                    expires_at = there.lines[priority][0].expires_at
-                    is_expired = expires_at is not None and expires_at <= self._clock()
-                    if expired_only and not is_expired:
-                        break
-                    item = there.pop(priority)
-                    there.claimed[item.id] = (item, session)
+                owned = there.claimed
+                for item, is_expired in there.take(
+                    min(wanted, limit - len(claimed)), self._clock, expired_only
+                ):
+                    owned[item.id] = (item, session)
                     claimed.append(
                         Claimed(
                             Claim(queue, item.id),
                             item.envelope,
                             item.deliveries,
                             is_expired,
-                            priority,
+                            item.priority,
                         )
                     )
         return claimed

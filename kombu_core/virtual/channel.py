@@ -23,7 +23,7 @@ from kombu_core.virtual.broker import lost_text
 from kombu_core.virtual.consuming import Delivery, VirtualConsumer
 from kombu_core.virtual.ledger import Entry, Ledger
 from kombu_core.virtual.method import Method
-from kombu_core.virtual.policy import check_arguments, policy_of
+from kombu_core.virtual.policy import check_arguments, consumer_priority, policy_of
 from kombu_core.virtual.routing import Destination
 from kombu_core.virtual.store import Claim, Claimed, Want
 from kombu_core.virtual.topology import (
@@ -285,16 +285,14 @@ class VirtualChannel:
             capabilities = self._transport.capabilities
             if exclusive:
                 capabilities.require("exclusive_consumers")
-            for name in arguments or {}:
-                if name == "x-priority":
-                    capabilities.require("consumer_priorities")
+            priority = consumer_priority(arguments or {}, capabilities)
             tag = consumer_tag or f"amq.ctag-{secrets.token_urlsafe(16)}"
             if tag in self._consumers:
                 raise PreconditionFailedError(
                     f"NOT_ALLOWED - attempt to reuse consumer tag '{tag}'", 530
                 )
             self._transport.begin_session()
-            record = ConsumerRecord(parts.session, self.channel_id, tag, exclusive)
+            record = ConsumerRecord(parts.session, self.channel_id, tag, exclusive, priority)
             try:
                 parts.declarations.add_consumer(queue, record)
             except AccessRefusedError:
@@ -308,6 +306,7 @@ class VirtualChannel:
                 callback,
                 no_ack=no_ack,
                 prefetch=self._prefetch,
+                priority=priority,
                 on_cancel=on_cancel,
                 is_active=not policy.single_active_consumer,
             )

@@ -9,8 +9,9 @@ from itertools import zip_longest
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from kombu_core.exceptions import NotFoundError
+from kombu_core.virtual.precedence import Precedence
 from kombu_core.virtual.store import Claimed, Release, Want
+from kombu_core.virtual.topology import consumers_key, load_consumers, queue_key
 
 if TYPE_CHECKING:
     from kombu_core.transport import CancelCallback, MessageCallback
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 CLAIM_LIMIT: Final = 256
 #: Longest single wait in seconds: after it the queue is looked at, even if nothing woke us.
 WAIT_SLICE: Final = 1.0
+#: The same while consumers of other connections may come first.
+YIELD_SLICE: Final = 0.05
 
 
 class VirtualConsumer:
@@ -35,6 +38,7 @@ class VirtualConsumer:
         "no_ack",
         "on_cancel",
         "prefetch",
+        "priority",
         "queue",
         "tag",
         "unacked",
@@ -49,6 +53,7 @@ class VirtualConsumer:
         *,
         no_ack: bool,
         prefetch: int,
+        priority: int,
         on_cancel: CancelCallback | None,
         is_active: bool,
     ) -> None:
@@ -58,6 +63,7 @@ class VirtualConsumer:
         self.callback = callback
         self.no_ack = no_ack
         self.prefetch = prefetch
+        self.priority = priority
         self.on_cancel = on_cancel
         #: False while another one is the single active consumer of the queue.
         self.is_active = is_active
@@ -65,6 +71,11 @@ class VirtualConsumer:
         self.unacked: set[int] = set()
         #: Claimed and not delivered.
         self.buffered = 0
+
+    @property
+    def channel_id(self) -> int:
+        """Its channel."""
+        return self.channel.channel_id
 
     def capacity(self) -> int:
         """How many more messages may be claimed for it now."""
@@ -93,6 +104,7 @@ class Dispatcher:
         self._lock = threading.RLock()
         self._consumers: dict[str, list[VirtualConsumer]] = {}
         self._buffer: deque[Delivery] = deque()
+        self._precedence = Precedence(declarations, broker.session)
         self._turn = 0
         self._checked_at = 0.0
 
@@ -159,23 +171,38 @@ class Dispatcher:
         """Block until something may have come for a consumer with room, or for a slice of time."""
         with self._lock:
             queues = [want.queue for want in self._wants()[0]]
-        self._broker.store.wait(queues, min(timeout, WAIT_SLICE))
+            slice_ = (
+                YIELD_SLICE if any(map(self._precedence.yields, self._consumers)) else WAIT_SLICE
+            )
+        self._broker.store.wait(queues, min(timeout, slice_))
 
-    def cancelled(self) -> list[VirtualConsumer]:
-        """Return (and remove) the consumers whose queues are gone; looks once a slice of time."""
-        if monotonic() - self._checked_at < WAIT_SLICE / 4:
+    def look_around(self) -> list[VirtualConsumer]:
+        """See who else consumes, and return (and remove) the consumers whose queues are gone.
+
+        Costs a round trip, so it does nothing most of the time.
+        """
+        if monotonic() - self._checked_at < self._slice() / 4:
             return []
+        self._checked_at = monotonic()
         with self._lock:
-            self._checked_at = monotonic()
-            gone = []
-            for queue, consumers in self._consumers.items():
-                try:
-                    self._broker.directory.queue(queue)
-                except NotFoundError:
-                    gone += consumers
-            if gone:
-                self.remove(gone)
+            queues = list(self._consumers)
+        keys = [*map(queue_key, queues), *map(consumers_key, queues)]
+        documents = self._broker.store.read(keys)
+        gone: list[VirtualConsumer] = []
+        for queue, document, consuming in zip(
+            queues, documents, documents[len(queues) :], strict=False
+        ):
+            if document.version:
+                self._precedence.look(queue, load_consumers(consuming.value))
+            else:
+                gone += self._consumers.get(queue, ())
+        if gone:
+            self.remove(gone)
         return gone
+
+    def _slice(self) -> float:
+        yields = any(map(self._precedence.yields, self._consumers))
+        return YIELD_SLICE if yields else WAIT_SLICE
 
     # -- inside ----------------------------------------------------------------------------
 
@@ -183,17 +210,23 @@ class Dispatcher:
         """What to ask the store for, each time beginning with the next queue."""
         with self._lock:
             room: dict[str, list[VirtualConsumer]] = {}
-            sums: dict[str, int] = {}
             for queue, consumers in self._consumers.items():
-                for consumer in consumers:
-                    capacity = consumer.capacity()
-                    if capacity and (consumer.is_active or self._activate(consumer)):
-                        room.setdefault(queue, []).append(consumer)
-                        sums[queue] = sums.get(queue, 0) + capacity
+                self._precedence.say(queue, consumers)
+                with_room = [
+                    consumer
+                    for consumer in consumers
+                    if consumer.capacity() and (consumer.is_active or self._activate(consumer))
+                ]
+                served = self._precedence.first(queue, with_room) if with_room else []
+                if served:
+                    room[queue] = served
             if not room:
                 return [], room
             share = -(-CLAIM_LIMIT // len(room))
-            wants = [Want(queue, min(total, share)) for queue, total in sums.items()]
+            wants = [
+                Want(queue, min(sum(consumer.capacity() for consumer in served), share))
+                for queue, served in room.items()
+            ]
             self._turn = (self._turn + 1) % len(wants)
             return wants[self._turn :] + wants[: self._turn], room
 
@@ -243,7 +276,7 @@ class Dispatcher:
             consumer.buffered += len(deliveries)
             items = items[left:]
         for item in items:
-            while line and line[0][1] <= 0:
+            while line and (line[0][1] <= 0 or line[0][0].channel.window() <= 0):
                 line.popleft()
             if not line:
                 surplus.append(Release(item.claim, is_delivered=False))

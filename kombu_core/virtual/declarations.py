@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -359,6 +359,21 @@ class Declarations:
                 self.delete_queue(queue, if_unused=True)
             except PreconditionFailedError:
                 return  # Somebody began to consume in between.
+
+    def mark_blocked(self, queue: str, session: str, blocked: Collection[tuple[int, str]]) -> None:
+        """Note which consumers (channel and tag) of a session cannot take more."""
+
+        def decide(documents: list[Document]) -> Changes | None:
+            there = load_consumers(documents[0].value)
+            now = [
+                replace(record, is_blocked=(record.channel, record.tag) in blocked)
+                if record.session == session
+                else record
+                for record in there
+            ]
+            return None if now == there else Changes({documents[0].key: dump(now)})
+
+        self._directory.change([consumers_key(queue)], decide)
 
     def consumers(self, queue: str) -> list[ConsumerRecord]:
         """Return the consumers of a queue, in the order in which they came."""

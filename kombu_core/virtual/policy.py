@@ -111,6 +111,28 @@ def check_arguments(queue: str, arguments: Mapping[str, Any], capabilities: Capa
         )
 
 
+def consumer_priority(arguments: Mapping[str, Any], capabilities: Capabilities) -> int:
+    """Return the priority that a consumer asks for by its arguments, 0 by default.
+
+    Raises:
+        UnsupportedError: An argument is unknown, or the transport has no consumer priorities.
+        PreconditionFailedError: The priority is no whole number (406).
+    """
+    for name in arguments:
+        if name.startswith("x-") and name not in ("x-priority", "x-cancel-on-ha-failover"):
+            raise UnsupportedError(f"consumer argument {name!r}", capabilities.name)
+    if "x-priority" not in arguments:
+        return 0
+    capabilities.require("consumer_priorities", "a consumer has x-priority")
+    priority = arguments["x-priority"]
+    problem = _whole(-(2**31), 2**31 - 1)(priority)
+    if problem is not None:
+        raise PreconditionFailedError(
+            f"PRECONDITION_FAILED - invalid arg 'x-priority' of a consumer: {problem}"
+        )
+    return int(priority)
+
+
 def policy_of(arguments: Mapping[str, Any]) -> QueuePolicy:
     """Return the policy in the (checked) arguments of a queue."""
     if not arguments:

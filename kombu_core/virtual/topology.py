@@ -98,6 +98,8 @@ class ConsumerRecord:
     tag: str
     exclusive: bool = False
     priority: int = 0
+    #: It cannot take more; kept up to date only where priorities differ.
+    is_blocked: bool = False
 
 
 # -- keys ------------------------------------------------------------------------------------

@@ -142,6 +142,7 @@ class VirtualTransport:
             dead_letters=True,
             max_length=store.max_length,
             single_active_consumer=True,
+            consumer_priorities=True,
             queue_expires=True,
             delivery_limit=True,
             delay=store.delay,
@@ -258,15 +259,15 @@ class VirtualTransport:
             _ = self.parts  # raises if another thread closed the connection meanwhile
             self.flush()
             self._raise_lost()
-            if dispatcher.fill():
-                delivery = dispatcher.take()
-                if delivery is not None:
-                    return delivery
-            gone = dispatcher.cancelled()
+            gone = dispatcher.look_around()
             if gone:
                 for consumer in gone:
                     consumer.channel.consumer_gone(consumer)
                 return None
+            if dispatcher.fill():
+                delivery = dispatcher.take()
+                if delivery is not None:
+                    return delivery
             left = WAIT_SLICE if deadline is None else deadline - monotonic()
             if left <= 0:
                 raise OperationTimeoutError("Nothing came within the timeout")
