@@ -57,11 +57,15 @@ class Plugins:
         """Add a plugin that is no installed distribution, as a test's or an application's own.
 
         Raises:
-            PluginLoadError: It implements a hook that does not exist, or another contract.
+            PluginLoadError: It implements a hook that does not exist, or another contract, or it
+                or its name is registered already.
         """
         with self._lock:
             shown = name or str(getattr(plugin, "__name__", type(plugin).__name__))
-            self._add(plugin, shown, shown, "the application")
+            known_as = name or self._manager.get_canonical_name(plugin)
+            if self._manager.has_plugin(known_as) or self._manager.is_registered(plugin):
+                raise PluginLoadError(shown, "the application", "it is registered already")
+            self._add(plugin, known_as, shown, "the application")
             self._classes.clear()
 
     def schemes(self) -> list[str]:
@@ -127,7 +131,9 @@ class Plugins:
 
     def _load(self, point: EntryPoint) -> None:
         distribution = _distribution(point)
-        if self._manager.has_plugin(distribution):
+        # A distribution may have several plugins, and a plugin several entry points.
+        name = f"{distribution}:{point.value}"
+        if self._manager.has_plugin(name):
             return
         try:
             plugin = point.load()
@@ -135,7 +141,8 @@ class Plugins:
             # Whatever a plugin raises while it is imported is its own, and breaks no other.
             reason = f"{type(error).__name__}: {error}"
             raise PluginLoadError(point.name, distribution, reason) from error
-        self._add(plugin, distribution, point.name, distribution)
+        if not self._manager.is_registered(plugin):
+            self._add(plugin, name, point.name, distribution)
 
     def _add(self, plugin: object, name: str, shown: str, distribution: str) -> None:
         contract = getattr(plugin, "KOMBU_CONTRACT", hookspecs.CONTRACT_VERSION)
@@ -149,8 +156,9 @@ class Plugins:
         try:
             self._manager.register(plugin, name)
             self._manager.check_pending()
-        except (pluggy.PluginValidationError, ValueError) as error:
-            self._manager.unregister(plugin)
+        except pluggy.PluginValidationError as error:
+            if self._manager.has_plugin(name):  # It depends on pluggy's version.
+                self._manager.unregister(name=name)
             raise PluginLoadError(shown, distribution, str(error)) from error
 
 

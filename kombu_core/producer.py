@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from threading import get_ident
@@ -16,6 +17,7 @@ from kombu_core.serialization import Registry, default_registry
 from kombu_core.transport import Channel, Publication
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from types import TracebackType
     from typing import Self
 
@@ -146,6 +148,7 @@ class Producer:
         expiration: float | None = None,
         timeout: float | None = None,
         delay: float = 0.0,
+        deliver_at: datetime | None = None,
         **properties: Any,
     ) -> None:
         """Publish one message; returns when the broker has confirmed it.
@@ -170,6 +173,7 @@ class Producer:
             expiration: Seconds until the message dies unread.
             timeout: Seconds for the confirm.
             delay: Seconds until consumers can see it.
+            deliver_at: The moment from which they can, instead of `delay`; with a time zone.
             **properties: correlation_id, reply_to, message_id, timestamp, type, user_id, app_id,
                 cluster_id.
 
@@ -220,6 +224,10 @@ class Producer:
             basic["expiration"] = str(round(expiration * 1000))
         if properties:
             _add_properties(basic, properties)
+        if deliver_at is not None:
+            if deliver_at.tzinfo is None:
+                raise ConfigurationError("deliver_at needs a time zone, as datetime.now(UTC) has")
+            delay = max(0.0, deliver_at.timestamp() - time.time())
         envelope = Envelope(
             data, basic, all_headers, name, self.routing_key if routing_key is None else routing_key
         )

@@ -39,7 +39,7 @@ LAYERS = (
     ("memory",),
     ("recovery",),
     ("producer", "consumer"),
-    ("messaging",),
+    ("messaging", "batches"),
     ("connection",),
     ("pools",),
     ("simple", "rpc", "pidbox", "mixins"),
