@@ -63,8 +63,10 @@ def between_processes(url: str) -> None:
         with Consumer(connection, [media.video], callbacks=[handle], prefetch_count=100):
             while len(seen) < COUNT:
                 connection.drain_events(timeout=5 * LEASE)
-        print(f"another consumer handled all {len(seen)}, {again} of them redelivered, "
-              f"in {time.monotonic() - started:.1f} s")
+        print(
+            f"another consumer handled all {len(seen)}, {again} of them redelivered, "
+            f"in {time.monotonic() - started:.1f} s"
+        )
 
 
 def consume_slowly(url: str) -> None:

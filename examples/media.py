@@ -1,8 +1,8 @@
 """A producer and a consumer of media files: the program of the README, on any broker.
 
-    python examples/media.py both     memory://
-    python examples/media.py consumer redis://localhost:6379/0     # in one terminal
-    python examples/media.py producer redis://localhost:6379/0     # in another one
+python examples/media.py both     memory://
+python examples/media.py consumer redis://localhost:6379/0     # in one terminal
+python examples/media.py producer redis://localhost:6379/0     # in another one
 """
 
 from __future__ import annotations
