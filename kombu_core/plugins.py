@@ -16,6 +16,7 @@ import pluggy
 
 from kombu_core import hookspecs
 from kombu_core.exceptions import PluginLoadError, TransportNotFoundError
+from kombu_core.serialization import Registry, default_registry
 from kombu_core.transport import TransportClass
 
 if TYPE_CHECKING:
@@ -44,9 +45,14 @@ _DISTRIBUTIONS: Final[Mapping[str, str]] = {
 
 
 class Plugins:
-    """The plugins of a program. Thread-safe; an instance knows nothing of another one."""
+    """The plugins of a program. Thread-safe; an instance knows nothing of another one.
 
-    def __init__(self) -> None:
+    Args:
+        registry: Where serializers and compressions of plugins are added.
+    """
+
+    def __init__(self, *, registry: Registry = default_registry) -> None:
+        self._registry = registry
         self._lock = threading.RLock()
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
@@ -98,18 +104,23 @@ class Plugins:
         hook = getattr(self.hook, hook_name)
         return hook if hook.get_hookimpls() else None
 
+    def load_extensions(self) -> None:
+        """Load the extensions, unless it was done before; a broken one is only warned of."""
+        with self._lock:
+            if self._has_extensions:
+                return
+            self._has_extensions = True
+            for point in _entry_points(EXTENSIONS):
+                try:
+                    self._load(point)
+                except PluginLoadError as error:
+                    # It was asked for by nobody, so it may not stop anybody.
+                    warnings.warn(str(error), RuntimeWarning, stacklevel=3)
+
     @property
     def hook(self) -> pluggy.HookRelay:
         """The hooks, all extensions loaded."""
-        with self._lock:
-            if not self._has_extensions:
-                self._has_extensions = True
-                for point in _entry_points(EXTENSIONS):
-                    try:
-                        self._load(point)
-                    except PluginLoadError as error:
-                        # It was asked for by nobody, so it may not stop anybody.
-                        warnings.warn(str(error), RuntimeWarning, stacklevel=2)
+        self.load_extensions()
         return self._manager.hook
 
     # -- inside ----------------------------------------------------------------------------
@@ -156,10 +167,26 @@ class Plugins:
         try:
             self._manager.register(plugin, name)
             self._manager.check_pending()
-        except pluggy.PluginValidationError as error:
-            if self._manager.has_plugin(name):  # It depends on pluggy's version.
+            self._add_codecs(plugin)
+        except Exception as error:
+            if self._manager.has_plugin(name):  # What pluggy refuses was not always added before.
                 self._manager.unregister(name=name)
-            raise PluginLoadError(shown, distribution, str(error)) from error
+            reason = str(error)
+            if not isinstance(error, pluggy.PluginValidationError):
+                reason = f"{type(error).__name__}: {error}"
+            raise PluginLoadError(shown, distribution, reason) from error
+
+    def _add_codecs(self, plugin: object) -> None:
+        hooks, registry = self._manager.hook, self._registry
+        for hook, add in (
+            (hooks.kombu_serializers, registry.add),
+            (hooks.kombu_compressors, registry.add_compressor),
+        ):
+            for implementation in hook.get_hookimpls():
+                if implementation.plugin is plugin:
+                    codecs: Any = implementation.function()
+                    for name, codec in codecs.items():
+                        add(name, codec)
 
 
 def _entry_point(scheme: str) -> EntryPoint | None:
