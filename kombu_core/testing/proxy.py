@@ -41,7 +41,8 @@ class _Link:
     def reset(self) -> None:
         for writer in self.writers:
             connection = writer.get_extra_info("socket")
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            if connection.fileno() >= 0:  # That side may have ended already.
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
             writer.transport.abort()
 
 
