@@ -1,4 +1,4 @@
-"""The exchange type `x-consistent-hash`: each key belongs to one destination on a ring of hashes."""
+"""The exchange type `x-consistent-hash`: each key belongs to one place on a ring of hashes."""
 
 from __future__ import annotations
 
