@@ -38,9 +38,7 @@ def test_eight_threads_share_a_producer(open_connection: Open, queue: str) -> No
     assert ready(connection.channel(), queue) == 2400
 
 
-def test_publishing_does_not_wait_for_who_waits_for_ever(
-    open_connection: Open, queue: str
-) -> None:
+def test_publishing_does_not_wait_for_who_waits_for_ever(open_connection: Open, queue: str) -> None:
     connection = open_connection()
     consuming, publishing = connection.channel(), connection.channel()
     inbox = Inbox(ack=True)

@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Any, ClassVar, Protocol
 
+from kombu_amqp.errors import late_error
 from kombu_amqp.parameters import Endpoint
 from kombu_amqp.wire import Wire
-from kombu_core.exceptions import KombuError, OperationTimeoutError, map_errors
+from kombu_core.exceptions import KombuError, map_errors
 
 #: Says what went wrong with that for which somebody waits, None while nothing did.
 Failure = Callable[[], KombuError | None]
@@ -112,7 +113,7 @@ class Link(ABC):
         """Wait for what the broker answers; for the driver, inside of `calling`."""
         deadline, failure = self._calls.current
         if not self.wire.wait(lambda: done() or failure() is not None, deadline):
-            raise OperationTimeoutError("The broker did not answer in time")
+            raise late_error("The broker did not answer in time", self.wire.blocked)
         error = failure()
         if error is not None:
             raise error

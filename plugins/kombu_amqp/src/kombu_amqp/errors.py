@@ -12,6 +12,7 @@ from kombu_core.exceptions import (
     ConnectError,
     ConnectionLostError,
     NotFoundError,
+    OperationTimeoutError,
     PreconditionFailedError,
     ResourceLockedError,
 )
@@ -55,3 +56,12 @@ def again(error: BrokerError) -> BrokerError:
 def closed_error() -> ChannelError:
     """Return what using a closed channel means (504, channel-error)."""
     return ChannelError("The channel is closed", 504)
+
+
+def late_error(what: str, blocked: str | None) -> OperationTimeoutError:
+    """Return the error of a deadline that passed; `blocked` is the broker's reason, if it has."""
+    if blocked is not None:
+        return OperationTimeoutError(
+            f"The broker has blocked the connection and takes nothing: {blocked}"
+        )
+    return OperationTimeoutError(what)

@@ -7,12 +7,11 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from kombu_amqp.confirms import Confirms, Receipt
-from kombu_amqp.errors import again
+from kombu_amqp.errors import again, late_error
 from kombu_amqp.frames import Content, publish_frames
 from kombu_core.exceptions import (
     BatchPublishError,
     BrokerError,
-    OperationTimeoutError,
     UnroutableError,
 )
 from kombu_core.transport import Publication, ReturnCallback
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Bytes of a batch that are collected before they are sent.
 _SEND_BYTES: Final = 65536
+
+_UNCONFIRMED: Final = "The broker did not confirm the message in time"
 
 
 class Publisher:
@@ -136,7 +137,7 @@ class Publisher:
                 return None
             if not wire.wait(receipt.is_complete, deadline):
                 for position in confirms.open_positions(receipt):
-                    receipt.failed[position] = _late(wire)
+                    receipt.failed[position] = late_error(_UNCONFIRMED, wire.blocked)
             return receipt
 
     def _await_room(self, wire: Wire, deadline: float) -> None:
@@ -144,7 +145,7 @@ class Publisher:
         if wire.blocked is None and not wire.has_output:
             return
         if not wire.wait(lambda: wire.blocked is None and not wire.has_output, deadline):
-            raise _late(wire)
+            raise late_error(_UNCONFIRMED, wire.blocked)
 
     @staticmethod
     def _push(wire: Wire, deadline: float) -> None:
@@ -176,11 +177,3 @@ class Publisher:
     def fail(self, error: BrokerError) -> None:
         """The channel, or the connection, is gone."""
         self._confirms.fail(error)
-
-
-def _late(wire: Wire) -> OperationTimeoutError:
-    if wire.blocked is not None:
-        return OperationTimeoutError(
-            f"The broker has blocked the connection and takes no messages: {wire.blocked}"
-        )
-    return OperationTimeoutError("The broker did not confirm the message in time")

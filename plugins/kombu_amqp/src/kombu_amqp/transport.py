@@ -183,7 +183,8 @@ class AmqpTransport:
             return
         try:
             with wire.lock:
-                if wire.error is None:
+                # A broker that has blocked the connection does not read from it.
+                if wire.error is None and wire.blocked is None:
                     for channel in list(self._channels.values()):
                         channel.flush_acks()
                     with link.calling(self.options.socket_timeout):
