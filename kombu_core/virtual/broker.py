@@ -240,21 +240,33 @@ class Broker:
             releases = [release for release in releases if release.claim not in gone]
         return lost
 
+    def fetch(self, queue: str) -> Claimed | None:
+        """Claim the next message of a queue that may be delivered; None if there is none."""
+        while claimed := self.store.claim([Want(queue, 1)], self.session, 1):
+            for item in self.deliverable(claimed):
+                return item
+        return None
+
     def deliverable(self, claimed: Sequence[Claimed]) -> list[Claimed]:
         """Return what may be delivered of what was claimed; the rest goes where it belongs.
 
         That is: out of time or returned too often, to the dead letters; unreadable, to quarantine.
+        If that fails, all go back: nobody would ever hear of them.
         """
         good = []
-        for item in claimed:
-            if isinstance(item.content, Malformed):
-                self.quarantine(item)
-            elif item.is_expired:
-                self.dead_letter([item], "expired")
-            elif item.deliveries and self._is_returned_too_often(item, item.deliveries):
-                self.dead_letter([item], "delivery_limit")
-            else:
-                good.append(item)
+        try:
+            for item in claimed:
+                if isinstance(item.content, Malformed):
+                    self.quarantine(item)
+                elif item.is_expired:
+                    self.dead_letter([item], "expired")
+                elif item.deliveries and self._is_returned_too_often(item, item.deliveries):
+                    self.dead_letter([item], "delivery_limit")
+                else:
+                    good.append(item)
+        except KombuError:
+            self.release([Release(item.claim, is_delivered=False) for item in claimed])
+            raise
         return good
 
     def requeue(self, claimed: Sequence[Claimed]) -> list[Claim]:
@@ -351,7 +363,11 @@ class Broker:
         if not wants:
             return False
         claimed = self.store.claim(wants, self.session, limit)
-        self.dead_letter(claimed, "expired")
+        try:
+            self.dead_letter(claimed, "expired")
+        except KombuError:
+            self.release([Release(item.claim, is_delivered=False) for item in claimed])
+            raise
         return len(claimed) >= limit
 
     def _record(self, queue: str) -> QueueRecord | None:

@@ -13,7 +13,6 @@ from kombu_core.exceptions import (
     KombuError,
     LeaseLostError,
     NotFoundError,
-    OperationalError,
     PreconditionFailedError,
     UnroutableError,
 )
@@ -25,7 +24,7 @@ from kombu_core.virtual.ledger import Entry, Ledger
 from kombu_core.virtual.method import Method
 from kombu_core.virtual.policy import check_arguments, consumer_priority, policy_of
 from kombu_core.virtual.routing import Destination
-from kombu_core.virtual.store import Claim, Claimed, Want
+from kombu_core.virtual.store import Claim, Claimed, Release
 from kombu_core.virtual.topology import (
     ConsumerRecord,
     ExchangeRecord,
@@ -260,15 +259,11 @@ class VirtualChannel:
             expires = policy_of(record.arguments).expires
             if expires is not None:
                 self._transport.use_queue(queue, expires)
-            while True:
-                claimed = self._transport.claiming(
-                    lambda: parts.broker.store.claim([Want(queue, 1)], parts.session, 1)
-                )
-                if not claimed:
-                    parts.directory.queue(queue)  # 404 if it was deleted meanwhile
-                    return None
-                for item in parts.broker.deliverable(claimed):
-                    return self._message((None, item), no_ack, "")
+            found = self._transport.claiming(lambda: parts.broker.fetch(queue))
+            if found is None:
+                parts.directory.queue(queue)  # 404 if it was deleted meanwhile
+                return None
+            return self._message((None, found), no_ack, "")
 
     def basic_consume(
         self,
@@ -340,8 +335,10 @@ class VirtualChannel:
         with Method(self) as parts:
             if not requeue:
                 raise ChannelError("NOT_IMPLEMENTED - requeue=false", 540)
-            entries = self._ledger.take_all().values()
-            self._report(parts.broker.requeue([claimed for _, claimed in entries]))
+            entries = self._ledger.take_all()
+            with self._ledger.or_put_back(entries):
+                lost = parts.broker.requeue([claimed for _, claimed in entries.values()])
+            self._report(lost)
 
     def flow(self, active: bool) -> None:
         with Method(self):
@@ -357,7 +354,12 @@ class VirtualChannel:
     def deliver(self, delivery: Delivery) -> None:
         """Give a claimed message to its consumer's callback, whose exceptions come out."""
         consumer = delivery[0]
-        consumer.callback(self._message(delivery, consumer.no_ack, consumer.tag))
+        message = self._message(delivery, consumer.no_ack, consumer.tag)
+        if self._is_open or consumer.no_ack:
+            consumer.callback(message)
+        elif self._ledger.pop(message.delivery_tag) is not None:
+            # Another thread closed it meanwhile, and did not find this message to give it back.
+            self._transport.parts.broker.release([Release(delivery[1].claim)])
 
     def consumer_gone(self, consumer: VirtualConsumer) -> None:
         """Tell the application that the broker cancelled its consumer."""
@@ -368,7 +370,7 @@ class VirtualChannel:
         claimed = entry[1]
         if no_ack:
             delivery_tag = self._ledger.tag()
-            self._transport.acknowledge(claimed.claim)
+            self._transport.acknowledge_soon(claimed.claim)
         else:
             delivery_tag = self._ledger.add(entry)
         # Whoever claims sorts the malformed out.
@@ -391,15 +393,14 @@ class VirtualChannel:
             # The path of nearly every message.
             entry = self._ledger.pop(delivery_tag)
             if entry is not None:
-                self._transport.acknowledge(entry[1].claim)
+                self._transport.acknowledge((entry[1].claim,))
                 return
         with Method(self):
             entries = self._ledger.take(delivery_tag, multiple)
             if self._tx is not None:
                 self._tx.settle(entries, self._tx.acks)
                 return
-            for _, claimed in entries.values():
-                self._transport.acknowledge(claimed.claim)
+            self._transport.acknowledge([claimed.claim for _, claimed in entries.values()])
 
     def basic_nack(self, delivery_tag: int, multiple: bool = False, requeue: bool = True) -> None:
         with Method(self) as parts:
@@ -408,15 +409,12 @@ class VirtualChannel:
             if self._tx is not None:
                 self._tx.settle(entries, self._tx.releases if requeue else self._tx.dead)
                 return
-            try:
+            with self._ledger.or_put_back(entries):
                 self._transport.flush()
                 if requeue:
                     lost = parts.broker.requeue(taken)
                 else:
                     lost = parts.broker.dead_letter(taken, "rejected")
-            except OperationalError:
-                self._ledger.put_back(entries)  # Not settled, as far as we know.
-                raise
             self._report(lost)
 
     def basic_reject(self, delivery_tag: int, requeue: bool = True) -> None:
@@ -446,7 +444,9 @@ class VirtualChannel:
         with Method(self) as parts:
             tx = self._transaction()
             self._tx = Transaction()
-            for error in tx.commit(parts.broker):
+            with self._ledger.or_put_back(tx.entries):
+                failed = tx.commit(parts.broker)
+            for error in failed:
                 self._not_stored(error)
 
     def tx_rollback(self) -> None:
@@ -465,7 +465,7 @@ class VirtualChannel:
         self._is_open = False
         self._transport.forget_channel(self)
         if self._transport.is_connected:
-            self._give_back()
+            self._transport.claiming(self._give_back)
 
     def _give_back(self) -> None:
         """End the subscriptions and requeue what is unacknowledged."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from itertools import zip_longest
 from time import monotonic
 from typing import TYPE_CHECKING, Final
@@ -108,11 +109,6 @@ class Dispatcher:
         self._turn = 0
         self._checked_at = 0.0
 
-    @property
-    def has_consumers(self) -> bool:
-        """Whether anything may be delivered at all."""
-        return bool(self._consumers)
-
     def consumes_from(self, queue: str) -> bool:
         """Whether a consumer of this connection is subscribed to a queue."""
         return queue in self._consumers
@@ -126,13 +122,17 @@ class Dispatcher:
         """Take consumers out; what was claimed for them and not delivered goes back."""
         with self._lock:
             leaving = set(gone)
+            staying: deque[Delivery] = deque()
             releases = []
-            for _ in range(len(self._buffer)):
-                consumer, claimed = self._buffer.popleft()
-                if consumer in leaving:
-                    releases.append(Release(claimed.claim, is_delivered=False))
-                else:
-                    self._buffer.append((consumer, claimed))
+            with suppress(IndexError):
+                # One by one, as the thread that drains may take some at the same time.
+                while True:
+                    delivery = self._buffer.popleft()
+                    if delivery[0] in leaving:
+                        releases.append(Release(delivery[1].claim, is_delivered=False))
+                    else:
+                        staying.append(delivery)
+            self._buffer.extend(staying)
             for consumer in leaving:
                 consumer.buffered = 0
                 there = self._consumers.get(consumer.queue, [])
@@ -143,38 +143,43 @@ class Dispatcher:
         self._broker.release(releases)
 
     def take(self) -> Delivery | None:
-        """Return the next delivery, or None if nothing is claimed."""
-        buffer = self._buffer
+        """Return the next delivery, or None if nothing is claimed for a channel that flows."""
         try:
-            for _ in range(len(buffer)):
-                delivery = buffer.popleft()
-                consumer = delivery[0]
-                if not consumer.channel.is_paused:
-                    consumer.buffered -= 1
-                    return delivery
-                buffer.append(delivery)
+            delivery = self._buffer.popleft()
         except IndexError:
-            pass  # Another thread cancelled a consumer and took its messages back.
+            return None
+        if delivery[0].channel.is_paused:
+            return self._take_behind(delivery)
+        delivery[0].buffered -= 1
+        return delivery
+
+    def _take_behind(self, paused: Delivery) -> Delivery | None:
+        """Put a delivery that has to wait back to the front, and return the first that has not."""
+        with self._lock:
+            consumer, claimed = paused
+            if consumer in self._consumers.get(consumer.queue, ()):
+                self._buffer.appendleft(paused)
+            else:  # Another thread cancelled it, and did not find this message.
+                self._broker.release([Release(claimed.claim, is_delivered=False)])
+            for place, delivery in enumerate(self._buffer):
+                if not delivery[0].channel.is_paused:
+                    del self._buffer[place]
+                    delivery[0].buffered -= 1
+                    return delivery
         return None
 
-    def fill(self) -> bool:
-        """Claim what consumers have room for; True if something can be delivered."""
+    def fill(self) -> None:
+        """Claim what consumers have room for."""
         wants, room = self._wants()
-        if not wants:
-            return False
-        claimed = self._broker.store.claim(wants, self._broker.session, CLAIM_LIMIT)
-        good = self._broker.deliverable(claimed)
-        self._distribute(good, room)
-        return bool(good)
+        if wants:
+            claimed = self._broker.store.claim(wants, self._broker.session, CLAIM_LIMIT)
+            self._distribute(self._broker.deliverable(claimed), room)
 
     def wait(self, timeout: float) -> None:
         """Block until something may have come for a consumer with room, or for a slice of time."""
         with self._lock:
             queues = [want.queue for want in self._wants()[0]]
-            slice_ = (
-                YIELD_SLICE if any(map(self._precedence.yields, self._consumers)) else WAIT_SLICE
-            )
-        self._broker.store.wait(queues, min(timeout, slice_))
+        self._broker.store.wait(queues, min(timeout, self._slice()))
 
     def look_around(self) -> list[VirtualConsumer]:
         """See who else consumes, and return (and remove) the consumers whose queues are gone.
@@ -201,7 +206,8 @@ class Dispatcher:
         return gone
 
     def _slice(self) -> float:
-        yields = any(map(self._precedence.yields, self._consumers))
+        with self._lock:
+            yields = any(map(self._precedence.yields, self._consumers))
         return YIELD_SLICE if yields else WAIT_SLICE
 
     # -- inside ----------------------------------------------------------------------------

@@ -113,10 +113,12 @@ class Directory:
             return route
 
     def exchange(self, name: str) -> ExchangeRecord:
-        """Return an exchange, read anew. Raises NotFoundError."""
-        with self._lock:
-            self.forget([exchange_key(name)])
-            return self._exchange(name).record
+        """Return an exchange, read anew, without its bindings. Raises NotFoundError."""
+        (document,) = self._store.read([exchange_key(name)])
+        record = exchange_record(name, document)
+        if record is None:
+            raise NotFoundError(f"NOT_FOUND - no exchange '{name}'")
+        return record
 
     def queue(self, name: str, *, fresh: bool = True) -> QueueRecord:
         """Return a queue, read anew unless `fresh` is false. Raises NotFoundError."""

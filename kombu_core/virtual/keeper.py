@@ -76,4 +76,7 @@ class Keeper:
         except KombuError as error:
             # The next call on the connection will meet the same trouble and raise it there.
             logger.warning("Upkeep failed, trying again: %s", error)
-            return monotonic() + 1.0
+        except Exception:
+            # Without a keeper the lease would run out: it ends for no defect of a store.
+            logger.exception("Upkeep failed, trying again")
+        return monotonic() + 1.0

@@ -7,10 +7,11 @@ from any thread needs no lock, and of two threads that settle the same tag one f
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Protocol
 
-from kombu_core.exceptions import PreconditionFailedError
+from kombu_core.exceptions import KombuError, PreconditionFailedError
 from kombu_core.virtual.store import Claimed
 
 
@@ -77,6 +78,15 @@ class Ledger:
             if entry[0] is not None:
                 entry[0].unacked.add(tag)
             self._entries[tag] = entry
+
+    @contextmanager
+    def or_put_back(self, entries: Mapping[int, Entry]) -> Iterator[None]:
+        """Enter deliveries again if what they were taken for fails: they are not settled."""
+        try:
+            yield
+        except KombuError:
+            self.put_back(entries)
+            raise
 
     def _pop_all(self, tags: list[int]) -> dict[int, Entry]:
         popped = ((tag, self.pop(tag)) for tag in tags)

@@ -10,8 +10,7 @@ import os
 import secrets
 import threading
 import weakref
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
@@ -20,14 +19,14 @@ from kombu_core.capabilities import Capabilities, StoreCapabilities
 from kombu_core.exceptions import (
     ConnectionLostError,
     KombuError,
-    LeaseLostError,
     OperationalError,
     OperationTimeoutError,
     PreconditionFailedError,
     SessionLostError,
 )
 from kombu_core.transport import TransportParameters
-from kombu_core.virtual.broker import Broker, lost_text
+from kombu_core.virtual.acks import ACK_BATCH, ACK_DELAY, Acks
+from kombu_core.virtual.broker import Broker
 from kombu_core.virtual.channel import VirtualChannel
 from kombu_core.virtual.consuming import WAIT_SLICE, Delivery, Dispatcher
 from kombu_core.virtual.declarations import Declarations
@@ -51,9 +50,6 @@ DEFAULT_LEASE: Final = 30.0
 _SESSION_SHARE: Final = 0.8
 _RENEW_SHARE: Final = 0.2
 _REAP_SHARE: Final = 0.1
-#: Acks that wait to be sent together, at most, and for how many seconds.
-ACK_BATCH: Final = 64
-ACK_DELAY: Final = 0.005
 #: Seconds between two looks for messages that expired where nobody consumes.
 EXPIRY_INTERVAL: Final = 0.05
 
@@ -88,6 +84,7 @@ class VirtualTransport:
         self._exchange_types: Mapping[str, type[BindingTable]] = EXCHANGE_TYPES
         if parameters.plugins is not None:
             self._exchange_types = {**EXCHANGE_TYPES, **parameters.plugins.exchange_types()}
+        self._inherited: object = None
         self._reset()
         _alive.add(self)
 
@@ -102,9 +99,7 @@ class VirtualTransport:
         self._forked_channels: dict[int, VirtualChannel] | None = None
         self._lock = threading.RLock()
         self._draining = threading.RLock()
-        self._flushing = threading.Lock()
-        self._pending: deque[Claim] = deque()
-        self._lost: list[Claim] = []
+        self._acks = Acks(self._hurry_acks)
         self._has_session = False
         #: Queues in which messages may expire that nobody claims.
         self._expiring: set[str] = set()
@@ -179,6 +174,7 @@ class VirtualTransport:
         with self._lock:
             if self._parts is not None:
                 return
+            self._begin_anew()
             store = self.open_store()
             session = f"{os.getpid()}-{secrets.token_hex(8)}"
             capabilities = self.make_capabilities(store.capabilities)
@@ -201,6 +197,15 @@ class VirtualTransport:
                 Dispatcher(broker, declarations),
                 float("inf") if largest is None else largest,
             )
+
+    def _begin_anew(self) -> None:
+        """Forget the session before, if there was one: its claims and channels ended with it."""
+        self._end_given_up()
+        if self._has_session:
+            self._has_session = False
+            self._acks = Acks(self._hurry_acks)
+            self._expiring.clear()
+            self._kept.clear()
 
     def channel(self) -> VirtualChannel:
         with self._lock:
@@ -244,13 +249,17 @@ class VirtualTransport:
     # -- draining --------------------------------------------------------------------------
 
     def drain_events(self, timeout: float | None = None) -> None:
-        with self._draining:
+        if not self._draining.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
+            raise OperationTimeoutError("Another thread was draining for all of the timeout")
+        try:
             dispatcher = (self._parts or self.parts).dispatcher
             delivery = dispatcher.take()
             if delivery is None:
                 delivery = self.claiming(lambda: self._await_delivery(dispatcher, timeout))
             if delivery is not None:
                 delivery[0].channel.deliver(delivery)
+        finally:
+            self._draining.release()
 
     def _await_delivery(self, dispatcher: Dispatcher, timeout: float | None) -> Delivery | None:
         """Wait for the next delivery; None after a cancellation that was handled instead."""
@@ -258,16 +267,16 @@ class VirtualTransport:
         while True:
             _ = self.parts  # raises if another thread closed the connection meanwhile
             self.flush()
-            self._raise_lost()
+            self._acks.raise_lost()
             gone = dispatcher.look_around()
             if gone:
                 for consumer in gone:
                     consumer.channel.consumer_gone(consumer)
                 return None
-            if dispatcher.fill():
-                delivery = dispatcher.take()
-                if delivery is not None:
-                    return delivery
+            dispatcher.fill()
+            delivery = dispatcher.take()
+            if delivery is not None:
+                return delivery
             left = WAIT_SLICE if deadline is None else deadline - monotonic()
             if left <= 0:
                 raise OperationTimeoutError("Nothing came within the timeout")
@@ -275,19 +284,22 @@ class VirtualTransport:
 
     # -- settling --------------------------------------------------------------------------
 
-    def acknowledge(self, claim: Claim) -> None:
+    def acknowledge(self, claims: Sequence[Claim]) -> None:
         """Acknowledge soon, together with others; at once if the lease is in doubt.
 
         Raises:
-            LeaseLostError: The claim is known to be somebody else's.
+            LeaseLostError: A claim is known to be somebody else's.
         """
-        pending = self._pending
-        pending.append(claim)
-        count = len(pending)
-        if count >= ACK_BATCH or monotonic() > self._leased_until:
+        if self._acks.add(claims) >= ACK_BATCH or monotonic() > self._leased_until:
             self.flush()
-            self._raise_lost()
-        elif count == 1 and self._keeper is not None:
+            self._acks.raise_lost()
+
+    def acknowledge_soon(self, claim: Claim) -> None:
+        """Acknowledge together with others, without any I/O and without an error."""
+        self._acks.add((claim,))
+
+    def _hurry_acks(self) -> None:
+        if self._keeper is not None:
             self._keeper.hurry(monotonic() + ACK_DELAY)
 
     def flush(self) -> None:
@@ -295,22 +307,7 @@ class VirtualTransport:
 
         Claims that turn out lost are reported by the next drain.
         """
-        pending = self._pending
-        with self._flushing:
-            # Only this takes out, so the length can but grow meanwhile.
-            claims = [pending.popleft() for _ in range(len(pending))]
-            if not claims:
-                return
-            try:
-                self._lost += self.parts.broker.acknowledge(claims)
-            except KombuError:
-                pending.extendleft(reversed(claims))
-                raise
-
-    def _raise_lost(self) -> None:
-        if self._lost:
-            lost, self._lost = self._lost, []
-            raise LeaseLostError(lost_text(lost))
+        self._acks.flush(lambda claims: self.parts.broker.acknowledge(claims))
 
     # -- the session -----------------------------------------------------------------------
 
@@ -362,18 +359,18 @@ class VirtualTransport:
             if not parts.dispatcher.consumes_from(queue):
                 del self._kept[queue]
             self.use_queue(queue, expires)
-        self._keep_at = now + min(self._kept.values(), default=float("inf")) / 3
+        self._keep_at = now + min(list(self._kept.values()), default=float("inf")) / 3
 
     def upkeep(self, now: float) -> float:
-        """Called by the keeper: flush, renew, reap, expire; returns when to come again."""
+        """Called by the keeper: renew, flush, reap, expire; returns when to come again."""
         parts = self._parts
         if parts is None:
             return now + 1.0
-        self.flush()
-        if now >= self._renew_at:
+        if now >= self._renew_at:  # First: nothing else that fails may cost the lease.
             if not parts.broker.store.renew(parts.session, self._lease * _SESSION_SHARE):
                 self._session_lost()
             self._leased(now)
+        self.flush()
         if self._kept and now >= self._keep_at:
             self._keep_queues(parts, now)
         self.reap_when_due(now)
@@ -382,9 +379,8 @@ class VirtualTransport:
             due = min(due, self._keep_at)
         if self._expiring:
             if now >= self._expire_at:
-                while parts.broker.expire(tuple(self._expiring)):
-                    pass
-                self._expire_at = now + EXPIRY_INTERVAL
+                has_more = self.claiming(lambda: parts.broker.expire(tuple(self._expiring)))
+                self._expire_at = now + (0.0 if has_more else EXPIRY_INTERVAL)
             due = min(due, self._expire_at)
         return due
 
@@ -393,10 +389,10 @@ class VirtualTransport:
         self._renew_at = now + self._lease * _RENEW_SHARE
 
     def claiming(self, claim: Callable[[], T]) -> T:
-        """Call what claims; give the session up if the connection broke meanwhile.
+        """Call what claims or gives back; give the session up if the connection broke meanwhile.
 
-        The store may have claimed messages that we never heard of, and they would be ours as long
-        as the session lives.
+        The store may have claimed messages that we never heard of, or not have got back what we
+        forgot, and they would be ours as long as the session lives.
         """
         try:
             return claim()
@@ -463,21 +459,22 @@ class VirtualTransport:
 
         Channels stay usable; the parent's deliveries and subscriptions are the parent's.
         """
-        if self._parts is None:
-            return
-        channels, last = self._channels, self._last_channel_id
-        self._inherited = self._parts  # Kept from being collected: its socket is the parent's.
+        # Kept from being collected: their sockets are the parent's.
+        self._inherited = (self._parts, self._given_up, self._inherited)
+        channels = self._forked_channels if self._parts is None else self._channels
+        last = self._last_channel_id
         self._reset()
-        self._last_channel_id = last
-        self._forked_channels = channels
+        self._last_channel_id, self._forked_channels = last, channels
 
     def _reopen_after_fork(self) -> Parts:
-        channels, self._forked_channels = self._forked_channels, None
-        for channel in (channels or {}).values():
-            channel.reset()
-        self._channels = channels or {}
-        self.connect()
-        return self.parts
+        with self._lock:
+            if self._forked_channels is not None:
+                self._channels = self._forked_channels
+                for channel in self._channels.values():
+                    channel.reset()
+                self.connect()
+                self._forked_channels = None
+            return self.parts
 
 
 #: All transports of the process, to tell them in a forked child that they were forked.

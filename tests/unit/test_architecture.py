@@ -31,6 +31,7 @@ LAYERS = (
     ("virtual.topology", "virtual.policy", "virtual.deadletter"),
     ("virtual.directory",),
     ("virtual.broker", "virtual.declarations", "virtual.ledger"),
+    ("virtual.acks",),
     ("virtual.precedence",),
     ("virtual.consuming", "virtual.transaction", "virtual.keeper", "virtual.method"),
     ("virtual.channel",),
