@@ -179,7 +179,7 @@ def test_a_blocked_connection_says_so(scheme: str) -> None:
             message = envelope("", "q", "x")
             for _ in range(2):
                 begin = time.monotonic()
-                with pytest.raises(OperationTimeoutError, match="blocked.*memory"):
+                with pytest.raises(OperationTimeoutError, match=r"blocked.*memory"):
                     channel.basic_publish(message, timeout=0.5)
                 assert time.monotonic() - begin < 2
             begin = time.monotonic()

@@ -34,7 +34,12 @@ def run(works: Iterable[Callable[[], object]]) -> None:
 def test_eight_threads_share_a_producer(open_connection: Open, queue: str) -> None:
     connection = open_connection()
     producer = connection.Producer()
-    run([lambda: [producer.publish("x", queue) for _ in range(300)] for _ in range(8)])
+
+    def work() -> None:
+        for _ in range(300):
+            producer.publish("x", queue)
+
+    run([work] * 8)
     assert ready(connection.channel(), queue) == 2400
 
 

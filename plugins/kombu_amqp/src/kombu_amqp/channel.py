@@ -69,6 +69,7 @@ class AmqpChannel:
         self._content: frames.ContentReader | None = None
         self._gotten: list[frames.Content | None] = []
         self._calls = 0
+        self._asking = b""
         self._ack_batch = ACK_BATCH
         self._error: BrokerError | None = None
 
@@ -113,8 +114,16 @@ class AmqpChannel:
 
     def _ask(self, method: methods.Method) -> Sequence[Any]:
         """Call a method with a table, and return the arguments of the answer."""
-        answer: Sequence[Any] = self._call("ask", *method)
+        self._asking = method.payload[:4]
+        try:
+            answer: Sequence[Any] = self._call("ask", *method)
+        finally:
+            self._asking = b""
         return answer
+
+    def is_asking(self, method: bytes) -> bool:
+        """Whether the answer to that class and method is waited for."""
+        return self._asking == method
 
     def send_methods(self, requests: Iterable[methods.Method]) -> None:
         """Send methods that have no answers; what goes wrong closes the channel."""

@@ -254,6 +254,11 @@ def read_close(payload: bytes) -> tuple[int, str]:
     return _CODE.unpack_from(payload, 4)[0], read_short(payload, 6)[0]
 
 
+def read_culprit(payload: bytes) -> bytes:
+    """Return class and method that connection.close is about; zeros: none."""
+    return payload[-4:]
+
+
 def read_settle(payload: bytes) -> tuple[int, bool]:
     """Return tag and `multiple` of basic.ack or basic.nack."""
     return _TAG.unpack_from(payload, 4)[0], bool(payload[12] & 1)

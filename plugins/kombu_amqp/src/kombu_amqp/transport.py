@@ -16,7 +16,7 @@ from kombu_amqp import frames
 from kombu_amqp.channel import AmqpChannel
 from kombu_amqp.delay import Delays
 from kombu_amqp.driver import Failure, Link
-from kombu_amqp.errors import lost_error, refused_error
+from kombu_amqp.errors import channel_error, lost_error, refused_error
 from kombu_amqp.options import AmqpOptions
 from kombu_amqp.parameters import endpoint_of
 from kombu_amqp.wire import Wire
@@ -234,6 +234,10 @@ class AmqpTransport:
             wire.blocked = None
         elif method == frames.CONNECTION_CLOSE:
             code, text = frames.read_close(payload)
+            # RabbitMQ refuses some methods so; who asked gets what asking again would not mend.
+            for channel in list(self._channels.values()):
+                if channel.is_asking(frames.read_culprit(payload)):
+                    channel.fail(channel_error(code, text))
             wire.write(frames.connection_close_ok())
             wire.flush()
             wire.lose((refused_error if self._is_opening else lost_error)(code, text))

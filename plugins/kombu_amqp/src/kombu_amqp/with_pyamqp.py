@@ -83,11 +83,23 @@ class _Connection(amqp.Connection):  # type: ignore[misc]
         before = self._rounds
         self._link.wait(lambda: self._rounds != before)
 
+    def _on_tune(
+        self, channel_max: int, frame_max: int, server_heartbeat: int, argsig: str = "BlB"
+    ) -> None:
+        # py-amqp itself takes the broker's limits, however low its own are.
+        channels = _lower(channel_max, self.channel_max)
+        super()._on_tune(channels, _lower(frame_max, self.frame_max), server_heartbeat, argsig)
+
     def take(self, kind: int, channel: int, payload: bytes) -> None:
         """Take in one frame."""
         self._rounds += 1
         if channel in (self.channels or ()):
             self.on_inbound_frame((kind, channel, payload))
+
+
+def _lower(theirs: int, ours: int) -> int:
+    """Return the lower of two limits, of which 0 is none."""
+    return min(theirs or ours, ours or theirs)
 
 
 class PyAmqpLink(Link):
