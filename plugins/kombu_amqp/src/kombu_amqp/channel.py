@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from kombu_amqp import frames, methods
 from kombu_amqp.delay import unwrap
 from kombu_amqp.errors import again, channel_error, closed_error
 from kombu_amqp.publishing import Publisher
 from kombu_amqp.settling import Deliveries
+from kombu_amqp.topology import ChannelTopology
 from kombu_core.exceptions import (
     BrokerError,
     ChannelError,
@@ -26,7 +27,6 @@ from kombu_core.transport import (
     CancelCallback,
     MessageCallback,
     Publication,
-    QueueDeclareOk,
     ReturnCallback,
 )
 
@@ -46,11 +46,11 @@ class _Consumer(NamedTuple):
     on_cancel: CancelCallback | None
 
 
-class AmqpChannel:
+class AmqpChannel(ChannelTopology):
     """See `kombu_core.transport.Channel` for the contract."""
 
     def __init__(self, transport: AmqpTransport, driver: DriverChannel) -> None:
-        self._transport = transport
+        super().__init__(transport, driver)
         self.channel_id = driver.number
         self._publisher = Publisher(self)
         #: What the broker's delivery tags are counted from: those of an earlier channel end there.
@@ -60,173 +60,14 @@ class AmqpChannel:
 
     def attach(self, driver: DriverChannel) -> None:
         """Begin anew on a driver's channel: the first one, or a child's own after a fork."""
-        self._driver = driver
-        self.number = driver.number
+        self.bind(driver)
         self._publisher.reset()
         self._base += self._deliveries.last
         self._deliveries = Deliveries()
         self._consumers: dict[str, _Consumer] = {}
         self._content: frames.ContentReader | None = None
         self._gotten: list[frames.Content | None] = []
-        self._calls = 0
-        self._asking = b""
         self._ack_batch = ACK_BATCH
-        self._error: BrokerError | None = None
-
-    @property
-    def transport(self) -> AmqpTransport:
-        return self._transport
-
-    @property
-    def is_open(self) -> bool:
-        return self._error is None and self._transport.is_connected
-
-    # -- calling the driver ----------------------------------------------------------------
-
-    def _failure(self) -> KombuError | None:
-        return None if self._error is None else again(self._error)
-
-    def check(self) -> None:
-        """Raise what closed the channel."""
-        if self._error is not None:
-            raise again(self._error)
-
-    def call_driver(self, method: str, /, *args: Any) -> Any:
-        """Call a method of the driver's channel, the wire's lock held, and return the answer."""
-        self._calls += 1
-        try:
-            with self._transport.calling(self._failure):
-                return getattr(self._driver, method)(*args)
-        except OperationTimeoutError:
-            # A late answer would be taken for that to another call.
-            self.fail(ChannelError(f"{method} was not answered", 504))
-            raise
-        finally:
-            self._calls -= 1
-
-    def _call(self, method: str, /, *args: Any) -> Any:
-        wire = self._transport.wire
-        with wire.lock:
-            wire.raise_lost()
-            self.check()
-            self.flush_acks()
-            return self.call_driver(method, *args)
-
-    def _ask(self, method: methods.Method) -> Sequence[Any]:
-        """Call a method with a table, and return the arguments of the answer."""
-        self._asking = method.payload[:4]
-        try:
-            answer: Sequence[Any] = self._call("ask", *method)
-        finally:
-            self._asking = b""
-        return answer
-
-    def is_asking(self, method: bytes) -> bool:
-        """Whether the answer to that class and method is waited for."""
-        return self._asking == method
-
-    def send_methods(self, requests: Iterable[methods.Method]) -> None:
-        """Send methods that have no answers; what goes wrong closes the channel."""
-        wire = self._transport.wire
-        with wire.lock:
-            for method in requests:
-                wire.write(frames.frame(frames.METHOD, self.number, method.payload))
-            wire.flush()
-
-    # -- exchanges -------------------------------------------------------------------------
-
-    def exchange_declare(
-        self,
-        exchange: str,
-        type: str = "direct",
-        *,
-        passive: bool = False,
-        durable: bool = False,
-        auto_delete: bool = False,
-        internal: bool = False,
-        arguments: Arguments | None = None,
-    ) -> None:
-        types = self._transport.capabilities.exchange_types
-        if not passive and type not in types:
-            raise UnsupportedError("exchange_types", self._transport.capabilities.name, type)
-        self._ask(
-            methods.exchange_declare(
-                exchange,
-                type,
-                passive=passive,
-                durable=durable,
-                auto_delete=auto_delete,
-                internal=internal,
-                arguments=arguments,
-            )
-        )
-
-    def exchange_delete(self, exchange: str, *, if_unused: bool = False) -> None:
-        self._call("exchange_delete", exchange, if_unused)
-
-    def exchange_bind(
-        self,
-        destination: str,
-        source: str,
-        routing_key: str = "",
-        arguments: Arguments | None = None,
-    ) -> None:
-        self._ask(methods.exchange_bind(destination, source, routing_key, arguments))
-
-    def exchange_unbind(
-        self,
-        destination: str,
-        source: str,
-        routing_key: str = "",
-        arguments: Arguments | None = None,
-    ) -> None:
-        self._ask(methods.exchange_unbind(destination, source, routing_key, arguments))
-
-    # -- queues ----------------------------------------------------------------------------
-
-    def queue_declare(
-        self,
-        queue: str = "",
-        *,
-        passive: bool = False,
-        durable: bool = False,
-        exclusive: bool = False,
-        auto_delete: bool = False,
-        arguments: Arguments | None = None,
-    ) -> QueueDeclareOk:
-        method = methods.queue_declare(
-            queue,
-            passive=passive,
-            durable=durable,
-            exclusive=exclusive,
-            auto_delete=auto_delete,
-            arguments=arguments,
-        )
-        return QueueDeclareOk(*self._ask(method))
-
-    def queue_bind(
-        self,
-        queue: str,
-        exchange: str,
-        routing_key: str = "",
-        arguments: Arguments | None = None,
-    ) -> None:
-        self._ask(methods.queue_bind(queue, exchange, routing_key, arguments))
-
-    def queue_unbind(
-        self,
-        queue: str,
-        exchange: str,
-        routing_key: str = "",
-        arguments: Arguments | None = None,
-    ) -> None:
-        self._ask(methods.queue_unbind(queue, exchange, routing_key, arguments))
-
-    def queue_purge(self, queue: str) -> int:
-        return int(self._call("queue_purge", queue))
-
-    def queue_delete(self, queue: str, *, if_unused: bool = False, if_empty: bool = False) -> int:
-        return int(self._call("queue_delete", queue, if_unused, if_empty))
 
     # -- publishing ------------------------------------------------------------------------
 
@@ -405,7 +246,6 @@ class AmqpChannel:
         raise again(error)
 
     def flush_acks(self) -> None:
-        """Write the acks that wait; they go with whatever is sent next. The lock is held."""
         if self._deliveries.has_acks:
             wire, number = self._transport.wire, self.number
             for tag, multiple in self._deliveries.take_acks():
@@ -513,7 +353,6 @@ class AmqpChannel:
             self._transport.add_event(self, "", _throw, error)
 
     def fail(self, error: BrokerError) -> None:
-        """The channel is gone, for whichever reason."""
         if self._error is None:
             self._error = error
         self._publisher.fail(error)

@@ -24,7 +24,6 @@ METHOD: Final = 1
 HEADER: Final = 2
 BODY: Final = 3
 HEARTBEAT: Final = 8
-FRAME_END: Final = b"\xce"
 #: Bytes of a frame around its payload.
 OVERHEAD: Final = 8
 
@@ -44,6 +43,7 @@ CONTENT_METHODS: Final = frozenset({BASIC_RETURN, BASIC_DELIVER, BASIC_GET_OK})
 #: What the broker says about messages, so that no driver needs to see it.
 MESSAGE_METHODS: Final = CONTENT_METHODS | {BASIC_GET_EMPTY, BASIC_ACK, BASIC_NACK}
 
+_KINDS: Final = frozenset({METHOD, HEADER, BODY, HEARTBEAT})
 _PREFIX: Final = Struct(">BHI")
 _HEADER: Final = Struct(">HHQH")
 _TAG: Final = Struct(">Q")
@@ -233,9 +233,9 @@ class FrameReader:
             end = offset + 7 + length
             if kind == 0x41:  # "AMQP": the broker wants to speak another version
                 raise ConnectionLostError("The broker does not speak AMQP 0-9-1")
-            if end >= size:
+            if end >= size and kind in _KINDS:
                 break
-            if data[end] != 0xCE:
+            if kind not in _KINDS or data[end] != 0xCE:
                 raise ConnectionLostError("The broker sent what is no AMQP frame")
             payload = data[offset + 7 : end]
             offset = end + 1
