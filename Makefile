@@ -12,7 +12,7 @@ BROKER ?= memory
 ifeq ($(BROKER),memory)
 CONTRACT := tests/contract
 else
-CONTRACT := plugins/kombu_$(BROKER)/tests/test_$(BROKER)_contract.py
+CONTRACT := $(wildcard plugins/*/tests/test_$(BROKER)_contract.py)
 endif
 
 .DEFAULT_GOAL := help

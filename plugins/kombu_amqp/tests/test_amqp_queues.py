@@ -9,10 +9,26 @@ from typing import Any
 
 import pytest
 
-from kombu_core.exceptions import ChannelError, EncodeError, PreconditionFailedError
+from kombu_amqp.frames import nack_frame
+from kombu_core.exceptions import (
+    BatchPublishError,
+    ChannelError,
+    EncodeError,
+    NotFoundError,
+    PreconditionFailedError,
+    UnroutableError,
+)
 from kombu_core.message import PERSISTENT
-from kombu_core.testing.harness import Inbox, drain_quiet, drain_until, envelope, fetch, publish
-from kombu_core.transport import Channel
+from kombu_core.testing.harness import (
+    Inbox,
+    drain_quiet,
+    drain_until,
+    envelope,
+    fetch,
+    publish,
+    take,
+)
+from kombu_core.transport import Channel, Publication
 from plugins.kombu_amqp.tests.conftest import Open
 
 
@@ -129,3 +145,57 @@ def test_what_amqp_cannot_say_is_refused_here(channel: Channel, token: str, mess
         channel.basic_publish(message)
     channel.queue_declare(token)
     publish(channel, "", token, "still open")
+
+
+def test_a_batch_says_what_could_not_be_written(channel: Channel, token: str) -> None:
+    channel.queue_declare(token)
+    publications = [
+        Publication(envelope("", token, str(number), {"n": {1} if number == 3 else 1}))
+        for number in range(6)
+    ]
+    with pytest.raises(BatchPublishError) as caught:
+        channel.basic_publish_batch(publications)
+    assert list(caught.value.failed) == [3]
+    assert isinstance(caught.value.failed[3], EncodeError)
+    assert take(channel, token, 5) == ["0", "1", "2", "4", "5"]
+
+
+def test_without_confirms_a_return_comes_to_who_drains(open_connection: Open, token: str) -> None:
+    connection = open_connection(confirms=False)
+    channel = connection.channel()
+    message = envelope("", token, "nobody's")
+    channel.basic_publish(message, mandatory=True)
+    with pytest.raises(UnroutableError):
+        connection.drain_events(timeout=10)
+    returned: list[Any] = []
+    channel.set_return_callback(lambda *what: returned.append(what))
+    channel.basic_publish(message, mandatory=True)
+    connection.drain_events(timeout=10)
+    assert returned == [(message, 312, "NO_ROUTE")]
+    channel.basic_publish(envelope(token, "k", "no such exchange"))
+    with pytest.raises(NotFoundError):
+        connection.drain_events(timeout=10)
+    assert not channel.is_open
+
+
+def test_a_transaction_tells_at_its_commit(channel: Channel, token: str) -> None:
+    channel.tx_select()
+    channel.basic_publish(envelope("", token, "nobody's"), mandatory=True)
+    with pytest.raises(UnroutableError):
+        channel.tx_commit()
+    assert channel.is_open
+
+
+def test_the_broker_takes_a_channel_away(open_connection: Open, queue: str) -> None:
+    """As after a delivery that was not acknowledged for too long: who drains learns it."""
+    connection = open_connection()
+    channel = connection.channel()
+    channel.basic_consume(queue, Inbox())
+    wire = connection.transport.wire  # type: ignore[attr-defined]
+    with wire.lock:
+        wire.write(nack_frame(1, 99, False, False))
+        wire.flush()
+    with pytest.raises(PreconditionFailedError, match="unknown delivery tag 99"):
+        connection.drain_events(timeout=10)
+    assert not channel.is_open
+    assert connection.channel().is_open

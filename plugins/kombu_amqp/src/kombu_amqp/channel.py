@@ -173,8 +173,7 @@ class AmqpChannel(ChannelTopology):
             raise UnsupportedError("prefetch_size", self._transport.capabilities.name)
         self._call("basic_qos", prefetch_size, prefetch_count, apply_global)
         # Acks that wait use up the room for further deliveries.
-        if prefetch_count:
-            self._ack_batch = max(1, min(self._ack_batch, prefetch_count // 2))
+        self._ack_batch = max(1, min(ACK_BATCH, (prefetch_count or 2 * ACK_BATCH) // 2))
 
     def basic_recover(self, requeue: bool = True) -> None:
         if not requeue:

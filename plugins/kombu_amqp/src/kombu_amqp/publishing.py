@@ -12,6 +12,7 @@ from kombu_amqp.frames import Content, publish_frames
 from kombu_core.exceptions import (
     BatchPublishError,
     BrokerError,
+    EncodeError,
     UnroutableError,
 )
 from kombu_core.transport import Publication, ReturnCallback
@@ -69,8 +70,6 @@ class Publisher:
     def publish(self, publication: Publication, timeout: float | None) -> None:
         """Publish one message; see `Channel.basic_publish`."""
         receipt = self._send((publication,), timeout)
-        if receipt is None:
-            return
         failed = receipt.failed.get(0)
         if failed is not None:
             raise again(failed) if isinstance(failed, BrokerError) else failed
@@ -83,8 +82,6 @@ class Publisher:
         if not publications:
             return
         receipt = self._send(publications, timeout)
-        if receipt is None:
-            return
         failed = receipt.failed
         for position, returned in receipt.returned.items():
             if self.on_return is None:
@@ -100,10 +97,10 @@ class Publisher:
             raise returned
         self.on_return(returned.envelope, returned.code, returned.text)
 
-    def _send(self, publications: Sequence[Publication], timeout: float | None) -> Receipt | None:
+    def _send(self, publications: Sequence[Publication], timeout: float | None) -> Receipt:
         """Send, and wait until everything is known; what is not in time is in `failed`, too.
 
-        None: nobody is to be told what became of it, as in a transaction.
+        Without confirms, as in a transaction, there is nothing to wait for but the socket.
         """
         channel = self._channel
         transport = channel.transport
@@ -120,22 +117,31 @@ class Publisher:
                 self._select()
             self._await_room(wire, deadline)
             confirms = self._confirms if self._is_confirming else None
-            collected = 0
+            collected, is_late = 0, False
             for position, (envelope, mandatory, delay) in enumerate(publications):
+                if is_late:
+                    receipt.failed[position] = late_error(_UNCONFIRMED, wire.blocked)
+                    continue
                 sent = transport.delays.wrap(envelope, delay) if delay > 0 else envelope
-                data = publish_frames(number, sent, mandatory, frame_max)
+                try:
+                    data = publish_frames(number, sent, mandatory, frame_max)
+                except EncodeError as error:
+                    receipt.failed[position] = error
+                    continue
                 if confirms is not None:
                     confirms.expect(receipt, position, sent, envelope, mandatory)
                 wire.write(data)
                 collected += len(data)
                 if collected >= _SEND_BYTES:
                     collected = 0
-                    self._push(wire, deadline)
+                    wire.flush()
+                    if wire.has_output:
+                        is_late = not wire.wait(lambda: not wire.has_output, deadline)
                     channel.check()
             if confirms is None:
-                wire.wait(lambda: not wire.has_output, deadline)
-                return None
-            if not wire.wait(receipt.is_complete, deadline):
+                if not wire.wait(lambda: not wire.has_output, deadline):
+                    raise late_error("The broker did not take the message in time", wire.blocked)
+            elif not wire.wait(receipt.is_complete, deadline):
                 for position in confirms.open_positions(receipt):
                     receipt.failed[position] = late_error(_UNCONFIRMED, wire.blocked)
             return receipt
@@ -146,12 +152,6 @@ class Publisher:
             return
         if not wire.wait(lambda: wire.blocked is None and not wire.has_output, deadline):
             raise late_error(_UNCONFIRMED, wire.blocked)
-
-    @staticmethod
-    def _push(wire: Wire, deadline: float) -> None:
-        wire.flush()
-        if wire.has_output:
-            wire.wait(lambda: not wire.has_output, deadline)
 
     # -- what the broker says --------------------------------------------------------------
 
