@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypeVar
 
 from kombu_core.consumer import Consumer
@@ -12,6 +13,7 @@ from kombu_core.exceptions import (
     ConfigurationError,
     ConnectError,
     ConnectionLostError,
+    KombuError,
     OperationalError,
 )
 from kombu_core.plugins import Plugins, default_plugins
@@ -100,9 +102,11 @@ class Connection:
         self._lock = threading.RLock()
         self._transport: Transport | None = None
         self._default_channel: Channel | None = None
-        #: A connection was lost and what it had was not restored yet; and its default channel.
+        #: A connection was lost and what it had was not restored yet; and its default channels.
         self._is_lost = False
-        self._lost_channel: Channel | None = None
+        self._lost_channels: list[Channel] = []
+        #: The last one that observers were told of.
+        self._reported: Transport | None = None
         #: What is declared again, and who is revived, after the connection was lost.
         self.recovery = Recovery()
 
@@ -123,14 +127,12 @@ class Connection:
             return [self._parse_url(url) for url in split_urls(hostname)]
         url = BrokerURL(
             scheme=transport or DEFAULT_SCHEME,
-            hostname=hostname or "localhost",
+            hostname=hostname or ("localhost" if transport is None else None),
             port=port,
             userid=userid,
             password=None if password is None else Secret(password),
             virtual_host=virtual_host,
         )
-        if transport is not None and not hostname:
-            url = parse(f"{transport}://")
         return [url]
 
     @staticmethod
@@ -157,16 +159,31 @@ class Connection:
             if transport is None or not transport.is_connected:
                 lost = transport
                 if lost is not None:
-                    self._lost_channel = self._lost_channel or self._default_channel
+                    self._report_lost(ConnectionLostError("The connection was lost"))
                     self._is_lost = True
-                self._default_channel = None
+                    self._forget_default_channel()
                 transport = self._connect_to_any()
                 if lost is not None:
                     lost.close()  # Not earlier: what it holds is given back only now.
             if self._is_lost:
-                self.recovery.restore(self, self._lost_channel)
-                self._is_lost, self._lost_channel = False, None
+                self._restore()
             return transport
+
+    def _restore(self) -> None:
+        try:
+            self.recovery.restore(self, self._lost_channels)
+        except BaseException:
+            if self._default_channel is not None:
+                with suppress(KombuError):  # Half of it is in the way of the next attempt.
+                    self._default_channel.close()
+            self._forget_default_channel()
+            raise
+        self._is_lost, self._lost_channels = False, []
+
+    def _forget_default_channel(self) -> None:
+        if self._default_channel is not None:
+            self._lost_channels.append(self._default_channel)
+            self._default_channel = None
 
     def _connect_to_any(self) -> Transport:
         failed: ConnectError | None = None
@@ -180,27 +197,17 @@ class Connection:
                 continue
             transport.client = self
             self._transport = transport
-            opened = self.plugins.observer("kombu_connection_opened")
-            if opened is not None:
+            if (opened := self.plugins.observer("kombu_connection_opened")) is not None:
                 opened(transport=transport)
             return transport
-        if failed is None:
-            raise ConfigurationError("There is no broker URL")
-        raise failed
+        raise failed or ConfigurationError("There is no broker URL")
 
     def _make_transport(self) -> Transport:
-        url = self._urls[self._current]
-        make = self.plugins.transport_class(url.scheme)
-        return make(
-            TransportParameters(
-                url,
-                self.transport_options,
-                self.connect_timeout,
-                self.heartbeat,
-                self._ssl,
-                self.plugins,
-            )
+        url, options = self.url, self.transport_options
+        parameters = TransportParameters(
+            url, options, self.connect_timeout, self.heartbeat, self._ssl, self.plugins
         )
+        return self.plugins.transport_class(url.scheme)(parameters)
 
     @property
     def connected(self) -> bool:
@@ -235,7 +242,7 @@ class Connection:
         with self._lock:
             transport, self._transport = self._transport, None
             self._default_channel = None
-            self._is_lost, self._lost_channel = False, None
+            self._is_lost, self._lost_channels = False, []
             self.recovery.forget()
         if transport is not None:
             transport.close()
@@ -322,7 +329,11 @@ class Connection:
                     if on_revive is not None:
                         on_revive(channel)
                 is_first = False
-                return fun(*args, **kwargs)
+                try:
+                    return fun(*args, **kwargs)
+                except ConnectionLostError as error:
+                    self._report_lost(error)
+                    raise
 
             return retry(attempt, errors=errors, backoff=backoff, errback=errback)
 
@@ -342,7 +353,10 @@ class Connection:
             ConnectionLostError: The broker went away; see `ensure_connection`.
         """
         try:
-            (self._transport or self.connect()).drain_events(timeout)
+            transport = self._transport
+            if transport is None or self._is_lost:
+                transport = self.connect()
+            transport.drain_events(timeout)
         except _RETRYABLE as error:
             self._report_lost(error)
             if self._backoff is None:
@@ -350,9 +364,11 @@ class Connection:
             retry(self.connect, errors=_RETRYABLE, backoff=self._backoff, timeout=timeout)
 
     def _report_lost(self, error: BaseException) -> None:
-        lost = self.plugins.observer("kombu_connection_lost")
-        if lost is not None and self._transport is not None:
-            lost(transport=self._transport, error=error)
+        transport = self._transport
+        if transport is not None and transport is not self._reported:
+            self._reported = transport
+            if (lost := self.plugins.observer("kombu_connection_lost")) is not None:
+                lost(transport=transport, error=error)
 
     def heartbeat_check(self, rate: int = 2) -> None:
         """Raise ConnectionLostError if the broker has been silent for too long."""
@@ -438,7 +454,7 @@ class Connection:
         if "hostname" in changes or "transport" in changes:
             return Connection(**{**options, **changes})
         other = Connection(**{"hostname": "memory://", **options, **changes})
-        other._urls = self._urls
+        other._urls = (*self._urls, *other._urls[1:])
         return other
 
     @property

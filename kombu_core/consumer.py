@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Collection, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kombu_core.declaration import channel_of
 from kombu_core.entity import Queue
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 Callback = Callable[[Any, Message], object]
 OnMessage = Callable[[Message], object]
 OnDecodeError = Callable[[Message, Exception], object]
+
+
+class _Subscription(NamedTuple):
+    tag: str
+    no_ack: bool | None
 
 
 class Consumer:
@@ -70,8 +75,8 @@ class Consumer:
         self.tag_prefix = tag_prefix
         self.on_cancel = on_cancel
         self._registry = registry
-        self._accept = registry.resolve_accept(accept)
-        self._tags: dict[str, str] = {}
+        #: By the name of the queue.
+        self._subscriptions: dict[str, _Subscription] = {}
         #: Queues whose names the broker made up: after a reconnect it makes up others.
         self._nameless: set[str] = set()
         self._qos: tuple[int, int, bool] | None = None
@@ -79,10 +84,12 @@ class Consumer:
         self._received: Callable[..., Any] | None = None
         self._settled: Callable[..., Any] | None = None
         unbound = [queues] if isinstance(queues, Queue) else list(queues or ())
+        self._queues: dict[str, Queue] = {}
         self.channel = self._attach(channel)
-        self._queues = {queue.name: queue for queue in (q(self.channel) for q in unbound)}
-        if self.auto_declare:
-            self.declare()
+        # Not earlier: plugins that add serializers are loaded with the connection.
+        self._accept = registry.resolve_accept(accept)
+        for queue in unbound:
+            self.add_queue(queue)
 
     def _attach(self, channel: Channel | Connection) -> Channel:
         attached = channel_of(channel)
@@ -106,25 +113,29 @@ class Consumer:
 
     def declare(self) -> None:
         """Declare the queues, with their exchanges and bindings."""
-        for queue in list(self._queues.values()):
-            before = queue.name
+        for name, queue in list(self._queues.items()):
             queue.declare()
-            if queue.name != before:  # The broker made the name up.
-                del self._queues[before]
-                self._queues[queue.name] = queue
-                self._nameless.add(queue.name)
+            if not name:
+                del self._queues[name]
+                self._named_by_broker(queue)
+
+    def _named_by_broker(self, queue: Queue) -> None:
+        self._queues[queue.name] = queue
+        self._nameless.add(queue.name)
 
     def add_queue(self, queue: Queue) -> Queue:
         """Add a queue, declared if `auto_declare`; `consume` begins to consume from it."""
         bound = queue(self.channel)
         if self.auto_declare:
             bound.declare()
+        if bound.name and not queue.name:
+            self._named_by_broker(bound)
         self._queues[bound.name] = bound
         return bound
 
     def consuming_from(self, queue: Queue | str) -> bool:
         """Tell whether messages of that queue are consumed."""
-        return (queue.name if isinstance(queue, Queue) else queue) in self._tags
+        return (queue.name if isinstance(queue, Queue) else queue) in self._subscriptions
 
     # -- consuming -------------------------------------------------------------------------
 
@@ -141,32 +152,37 @@ class Consumer:
         if no_ack is None:
             no_ack = self.no_ack
         for queue in self._queues.values():
-            if queue.name not in self._tags:
-                self._tags[queue.name] = queue.consume(
+            if queue.name not in self._subscriptions:
+                tag = queue.consume(
                     self._next_tag(), self._receive, no_ack, on_cancel=self._cancelled
                 )
+                self._subscriptions[queue.name] = _Subscription(tag, no_ack)
 
     def _next_tag(self) -> str:
         return f"{self.tag_prefix}{next(self._numbers)}" if self.tag_prefix else ""
 
     def cancel(self) -> None:
         """Stop consuming. What is unacknowledged stays so until the channel closes."""
-        while self._tags:
-            _, tag = self._tags.popitem()
-            self.channel.basic_cancel(tag)
+        while self._subscriptions:
+            _, subscription = self._subscriptions.popitem()
+            self.channel.basic_cancel(subscription.tag)
 
     close = cancel
 
     def cancel_by_queue(self, queue: Queue | str) -> None:
         """Stop consuming from one queue, and forget it."""
         name = queue.name if isinstance(queue, Queue) else queue
-        tag = self._tags.pop(name, None)
-        if tag is not None:
-            self.channel.basic_cancel(tag)
+        subscription = self._subscriptions.pop(name, None)
+        if subscription is not None:
+            self.channel.basic_cancel(subscription.tag)
         self._queues.pop(name, None)
 
     def _cancelled(self, consumer_tag: str) -> None:
-        self._tags = {name: tag for name, tag in self._tags.items() if tag != consumer_tag}
+        self._subscriptions = {
+            name: subscription
+            for name, subscription in self._subscriptions.items()
+            if subscription.tag != consumer_tag
+        }
         if self.on_cancel is not None:
             self.on_cancel(consumer_tag)
 
@@ -195,29 +211,36 @@ class Consumer:
         return self.channel
 
     def revive(self, channel: Channel | Connection) -> None:
-        """Go on with another channel; consumes again from what was consumed, with the same tags."""
+        """Go on with another channel; consumes again from what was consumed, with the same tags.
+
+        If it fails, the consumer still knows all that it consumed, to be revived once more.
+        """
         new = channel_of(channel)
         if new is self.channel:
             return
-        tags, nameless = dict(self._tags), self._nameless
         if self.channel.is_open:
-            self.cancel()
-        self._tags, self._nameless = {}, set()
-        self.channel = self._attach(new)
-        former, self._queues = self._queues, {}
-        for name, queue in former.items():
-            if name in nameless:
+            for subscription in self._subscriptions.values():
+                self.channel.basic_cancel(subscription.tag)
+        is_reconnected = new.transport is not self.channel.transport
+        self._attach(new)
+        queues: dict[str, Queue] = {}
+        nameless: set[str] = set()
+        subscriptions: dict[str, _Subscription] = {}
+        for name, queue in self._queues.items():
+            is_nameless = name in self._nameless
+            if is_nameless and is_reconnected:
                 queue = Queue(**{**queue.as_dict(), "name": ""})
-            bound = queue(self.channel)
-            if self.auto_declare:
+            bound = queue(new)
+            if self.auto_declare and (is_reconnected or not is_nameless):
                 bound.declare()
-            self._queues[bound.name] = bound
-            if name in nameless:
-                self._nameless.add(bound.name)
-            if name in tags:
-                self._tags[bound.name] = bound.consume(
-                    tags[name], self._receive, self.no_ack, on_cancel=self._cancelled
-                )
+            queues[bound.name] = bound
+            if is_nameless:
+                nameless.add(bound.name)
+            if name in self._subscriptions:
+                tag, no_ack = subscriptions[bound.name] = self._subscriptions[name]
+                bound.consume(tag, self._receive, no_ack, on_cancel=self._cancelled)
+        self.channel, self._queues, self._nameless = new, queues, nameless
+        self._subscriptions = subscriptions
 
     # -- receiving -------------------------------------------------------------------------
 
@@ -266,7 +289,7 @@ class Consumer:
         # After a lost connection there is nothing to cancel, and the error matters more.
         if self.channel.is_open:
             self.cancel()
-        self._tags.clear()
+        self._subscriptions.clear()
 
     def __repr__(self) -> str:
         return f"<Consumer: {', '.join(self._queues) or 'no queues'}>"

@@ -58,7 +58,7 @@ def kombu_connection_opened(transport: Transport) -> None:
 
 @hookspec
 def kombu_connection_lost(transport: Transport, error: BaseException) -> None:
-    """Observe: a connection was found broken."""
+    """Observe: a connection was found broken, or is replaced because it is; once for each."""
 
 
 @hookspec

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from kombu_core.declaration import channel_of
 from kombu_core.entity import Exchange, Queue
-from kombu_core.exceptions import ConfigurationError, UnsupportedError
+from kombu_core.exceptions import (
+    BatchPublishError,
+    ConfigurationError,
+    EncodeError,
+    UnsupportedError,
+)
 from kombu_core.exchange import to_delivery_mode
 from kombu_core.message import PERSISTENT, Envelope, Properties
 from kombu_core.serialization import Registry, default_registry
@@ -40,8 +45,8 @@ class Producer:
         serializer: Name; None: text and bytes as they are, all else as JSON.
         auto_declare: Declare the exchange before the first publish.
         compression: Name of a compression for all bodies.
-        on_return: Called with body, code, text and exchange name for a mandatory message that no
-            queue wanted; without it `publish` raises UnroutableError.
+        on_return: Called with the envelope, code and text of a mandatory message that no queue
+            wanted; without it `publish` raises UnroutableError.
         registry: Serializers and compressions.
     """
 
@@ -72,6 +77,8 @@ class Producer:
         self._published: Callable[..., Any] | None = None
         if hasattr(channel, "default_channel"):
             self._connection = cast("Connection", channel)
+            # The first publish may name a serializer that a plugin adds.
+            self._connection.plugins.load_extensions()
         else:
             self._attach(channel)
 
@@ -198,12 +205,8 @@ class Producer:
             content_type, content_encoding, data = self._registry.dumps(
                 body, serializer or self.serializer
             )
-        elif isinstance(body, str):
-            content_encoding = content_encoding or "utf-8"
-            data = body.encode(content_encoding)
         else:
-            content_encoding = content_encoding or "binary"
-            data = body
+            content_encoding, data = _encoded(body, content_type, content_encoding)
         all_headers = dict(headers) if headers else {}
         if compression or self.compression:
             data, all_headers["compression"] = self._registry.compress(
@@ -219,6 +222,8 @@ class Producer:
             ),
         }
         if priority is not None:
+            if not 0 <= priority <= 255:
+                raise ConfigurationError(f"priority is {priority}, not within 0 and 255")
             basic["priority"] = priority
         if expiration is not None:
             basic["expiration"] = str(round(expiration * 1000))
@@ -292,20 +297,54 @@ class Producer:
         """Collect what this thread publishes in a `with` block, and send it together.
 
         Sent at the end of the block and each time that `max_size` messages wait. If the block
-        raises, what was not sent yet is discarded.
+        raises, what was not sent yet is discarded. A batch in a batch sends what waits in the
+        outer one first, so the order is kept. `retry` and `timeout` of a publish mean nothing here.
 
         Raises:
-            BatchPublishError: From the block's end or a publish: some were not stored.
+            BatchPublishError: From the block's end or a publish: some were not stored. It counts
+                from the beginning of the block.
         """
         return ProducerBatch(self, max_size)
 
-    def begin_batch(self, batch: ProducerBatch) -> None:
-        """Let this thread's publishes go into `batch`."""
+    def begin_batch(self, batch: ProducerBatch) -> ProducerBatch | None:
+        """Let this thread's publishes go into `batch`; return where they went before, if so."""
+        outer = self._batches.get(get_ident())
         self._batches[get_ident()] = batch
+        return outer
 
-    def end_batch(self) -> None:
-        """Let this thread's publishes go to the broker again."""
-        self._batches.pop(get_ident(), None)
+    def end_batch(self, outer: ProducerBatch | None) -> None:
+        """Let this thread's publishes go to where they went before."""
+        if outer is None:
+            self._batches.pop(get_ident(), None)
+        else:
+            self._batches[get_ident()] = outer
+
+    def send_batch(self, publications: Sequence[Publication]) -> None:
+        """Publish messages together. Raises BatchPublishError."""
+        channel = self.channel
+        transport = channel.transport
+        if self._publishing is not None:
+            for publication in publications:
+                self._publishing(transport=transport, envelope=publication.envelope)
+        if self._published is None:
+            channel.basic_publish_batch(publications)
+            return
+        errors: Mapping[int, BaseException] = {}
+        try:
+            channel.basic_publish_batch(publications)
+        except BatchPublishError as exc:
+            errors = exc.failed
+            raise
+        except BaseException as exc:
+            errors = dict.fromkeys(range(len(publications)), exc)
+            raise
+        finally:
+            for position, publication in enumerate(publications):
+                self._published(
+                    transport=transport,
+                    envelope=publication.envelope,
+                    error=errors.get(position),
+                )
 
     # -- the rest --------------------------------------------------------------------------
 
@@ -338,6 +377,8 @@ class ProducerBatch:
         self._producer = producer
         self._max_size = max_size
         self._waiting: list[Publication] = []
+        self._sent = 0
+        self._outer: ProducerBatch | None = None
 
     def add(self, publication: Publication) -> None:
         """Take in one message, and send all if there are enough."""
@@ -347,12 +388,23 @@ class ProducerBatch:
 
     def flush(self) -> None:
         """Send what waits. Raises BatchPublishError."""
+        if self._outer is not None:
+            self._outer.flush()
         waiting, self._waiting = self._waiting, []
-        if waiting:
-            self._producer.channel.basic_publish_batch(waiting)
+        if not waiting:
+            return
+        before, self._sent = self._sent, self._sent + len(waiting)
+        try:
+            self._producer.send_batch(waiting)
+        except BatchPublishError as error:
+            if not before:
+                raise
+            failed = {before + position: reason for position, reason in error.failed.items()}
+            raise BatchPublishError(failed, self._sent) from error
 
     def __enter__(self) -> Producer:
-        self._producer.begin_batch(self)
+        self._sent = 0
+        self._outer = self._producer.begin_batch(self)
         return self._producer
 
     def __exit__(
@@ -361,9 +413,27 @@ class ProducerBatch:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._producer.end_batch()
+        self._producer.end_batch(self._outer)
         if error is None:
             self.flush()
+        else:
+            self._waiting.clear()
+
+
+def _encoded(body: Any, content_type: str, content_encoding: str | None) -> tuple[str, bytes]:
+    """Return the encoding and the bytes of a body that is sent as it is."""
+    if isinstance(body, str):
+        content_encoding = content_encoding or "utf-8"
+        try:
+            return content_encoding, body.encode(content_encoding)
+        except (LookupError, UnicodeError) as error:
+            raise EncodeError(f"The text cannot be written in {content_encoding!r}") from error
+    if isinstance(body, bytes | bytearray | memoryview):
+        return content_encoding or "binary", bytes(body)
+    raise EncodeError(
+        f"With content_type={content_type!r} the body is sent as it is: text or bytes are wanted, "
+        f"not {type(body).__name__}"
+    )
 
 
 def _add_properties(basic: Properties, given: Mapping[str, Any]) -> None:

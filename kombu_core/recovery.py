@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Collection
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
+from kombu_core.exceptions import KombuError
 from kombu_core.transport import Channel
 
 if TYPE_CHECKING:
@@ -70,26 +73,35 @@ class Recovery:
             self._declared.clear()
             self._users.clear()
 
-    def restore(self, connection: Connection, former: Channel | None) -> None:
+    def restore(self, connection: Connection, former: Collection[Channel]) -> None:
         """Declare again, and give each user a channel of the new connection.
+
+        If it fails it can be called again: each user has its former channel still, or one that is
+        closed.
 
         Args:
             connection: Newly connected.
-            former: What was its default channel before.
+            former: What were its default channels before.
         """
         with self._lock:
             declared, users = list(self._declared), list(self._users)
         for entity in declared:
             entity.bind(connection.default_channel).declare()
         replaced: dict[int, Channel] = {}
-        for user in users:
-            old = user.used_channel
-            if old is None:
-                continue
-            if old is former:
-                new = connection.default_channel
-            else:
-                if id(old) not in replaced:
-                    replaced[id(old)] = connection.channel()
-                new = replaced[id(old)]
-            user.revive(new)
+        try:
+            for user in users:
+                old = user.used_channel
+                if old is None:
+                    continue
+                if any(old is channel for channel in former):
+                    new = connection.default_channel
+                else:
+                    if id(old) not in replaced:
+                        replaced[id(old)] = connection.channel()
+                    new = replaced[id(old)]
+                user.revive(new)
+        except BaseException:
+            for channel in replaced.values():
+                with suppress(KombuError):
+                    channel.close()
+            raise
