@@ -103,3 +103,10 @@ class ChannelCalls(ABC):
             for method in requests:
                 wire.write(frames.frame(frames.METHOD, self.number, method.payload))
             wire.flush()
+
+    def _close_driver(self) -> None:
+        try:
+            with self._transport.calling():
+                self._driver.close()
+        except KombuError:
+            pass  # it is gone either way

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from time import monotonic
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from kombu_amqp import frames, methods
+from kombu_amqp.acknowledging import ChannelSettling
 from kombu_amqp.delay import unwrap
 from kombu_amqp.errors import again, channel_error, closed_error
 from kombu_amqp.publishing import Publisher
-from kombu_amqp.settling import Deliveries
-from kombu_amqp.topology import ChannelTopology
 from kombu_core.exceptions import (
     BrokerError,
     ChannelError,
-    KombuError,
     OperationTimeoutError,
-    PreconditionFailedError,
     UnsupportedError,
 )
 from kombu_core.message import Envelope, Message
@@ -34,10 +30,6 @@ if TYPE_CHECKING:
     from kombu_amqp.driver import DriverChannel
     from kombu_amqp.transport import AmqpTransport
 
-#: Acks that wait to be sent together at most, and for how many seconds.
-ACK_BATCH: Final = 64
-ACK_DELAY: Final = 0.005
-
 
 class _Consumer(NamedTuple):
     tag: str
@@ -46,28 +38,23 @@ class _Consumer(NamedTuple):
     on_cancel: CancelCallback | None
 
 
-class AmqpChannel(ChannelTopology):
+class AmqpChannel(ChannelSettling):
     """See `kombu_core.transport.Channel` for the contract."""
 
     def __init__(self, transport: AmqpTransport, driver: DriverChannel) -> None:
         super().__init__(transport, driver)
         self.channel_id = driver.number
         self._publisher = Publisher(self)
-        #: What the broker's delivery tags are counted from: those of an earlier channel end there.
-        self._base = 0
-        self._deliveries = Deliveries()
         self.attach(driver)
 
     def attach(self, driver: DriverChannel) -> None:
         """Begin anew on a driver's channel: the first one, or a child's own after a fork."""
         self.bind(driver)
         self._publisher.reset()
-        self._base += self._deliveries.last
-        self._deliveries = Deliveries()
+        self.forget_deliveries()
         self._consumers: dict[str, _Consumer] = {}
         self._content: frames.ContentReader | None = None
         self._gotten: list[frames.Content | None] = []
-        self._ack_batch = ACK_BATCH
 
     # -- publishing ------------------------------------------------------------------------
 
@@ -157,13 +144,9 @@ class AmqpChannel(ChannelTopology):
         with transport.wire.lock:
             self._consumers.pop(consumer_tag, None)
             # Nobody has seen what was delivered and not handled yet: others may have it.
-            for message in transport.forget_events(self, consumer_tag):
-                self._requeue(message.delivery_tag - self._base)
+            for message in transport.events.forget(self, consumer_tag):
+                self.requeue(message.delivery_tag)
             transport.wire.flush()
-
-    def _requeue(self, tag: int) -> None:
-        if self._deliveries.settle(tag, False):
-            self._transport.wire.write(frames.nack_frame(self.number, tag, False, True))
 
     def basic_qos(
         self, prefetch_size: int = 0, prefetch_count: int = 0, apply_global: bool = False
@@ -173,7 +156,7 @@ class AmqpChannel(ChannelTopology):
             raise UnsupportedError("prefetch_size", self._transport.capabilities.name)
         self._call("basic_qos", prefetch_size, prefetch_count, apply_global)
         # Acks that wait use up the room for further deliveries.
-        self._ack_batch = max(1, min(ACK_BATCH, (prefetch_count or 2 * ACK_BATCH) // 2))
+        self.limit_acks(prefetch_count)
 
     def basic_recover(self, requeue: bool = True) -> None:
         if not requeue:
@@ -183,72 +166,12 @@ class AmqpChannel(ChannelTopology):
             )
         transport = self._transport
         with transport.wire.lock:
-            transport.forget_events(self)
+            transport.events.forget(self)
             self._deliveries.requeued()
         self._call("basic_recover")
 
     def flow(self, active: bool) -> None:
         self._transport.capabilities.require("flow", "RabbitMQ has no channel.flow of clients")
-
-    # -- settling --------------------------------------------------------------------------
-
-    def basic_ack(self, delivery_tag: int, multiple: bool = False) -> None:
-        transport = self._transport
-        wire = transport.wire
-        deliveries = self._deliveries
-        with wire.lock:
-            if self._error is not None:
-                self.check()
-            if multiple or deliveries.is_transactional:
-                self._settle(delivery_tag, multiple)
-                tag = delivery_tag and delivery_tag - self._base
-                wire.write(frames.ack_frame(self.number, tag, multiple))
-                wire.flush()
-                return
-            waiting = deliveries.acknowledge(delivery_tag - self._base)
-            if waiting == 0:
-                self._unknown_tag(delivery_tag)
-            elif waiting >= self._ack_batch:
-                self.flush_acks()
-                wire.flush()
-            elif waiting == 1:
-                transport.hurry(monotonic() + ACK_DELAY)
-
-    def basic_nack(self, delivery_tag: int, multiple: bool = False, requeue: bool = True) -> None:
-        wire = self._transport.wire
-        with wire.lock:
-            self.check()
-            self._settle(delivery_tag, multiple)
-            tag = delivery_tag and delivery_tag - self._base
-            wire.write(frames.nack_frame(self.number, tag, multiple, requeue))
-            wire.flush()
-
-    def basic_reject(self, delivery_tag: int, requeue: bool = True) -> None:
-        self.basic_nack(delivery_tag, False, requeue)
-
-    def _settle(self, delivery_tag: int, multiple: bool) -> None:
-        self._transport.wire.raise_lost()
-        self.flush_acks()
-        tag = delivery_tag - self._base if delivery_tag else 0
-        if not self._deliveries.settle(tag, multiple):
-            self._unknown_tag(delivery_tag)
-
-    def _unknown_tag(self, delivery_tag: int) -> None:
-        """Do as RabbitMQ does: close the channel and say why, only at once."""
-        self._transport.wire.raise_lost()
-        text = f"PRECONDITION_FAILED - unknown delivery tag {delivery_tag}"
-        self.flush_acks()
-        error = PreconditionFailedError(text)
-        self._error = error
-        self._close_driver()
-        self.fail(error)
-        raise again(error)
-
-    def flush_acks(self) -> None:
-        if self._deliveries.has_acks:
-            wire, number = self._transport.wire, self.number
-            for tag, multiple in self._deliveries.take_acks():
-                wire.write(frames.ack_frame(number, tag, multiple))
 
     # -- transactions and the channel itself -----------------------------------------------
 
@@ -281,13 +204,6 @@ class AmqpChannel(ChannelTopology):
             self._error = closed_error()
             self._close_driver()
             self.fail(self._error)
-
-    def _close_driver(self) -> None:
-        try:
-            with self._transport.calling():
-                self._driver.close()
-        except KombuError:
-            pass  # it is gone either way
 
     # -- what the broker says; the wire's lock is held -------------------------------------
 
@@ -328,18 +244,18 @@ class AmqpChannel(ChannelTopology):
                 return
             self._deliveries.add(content.delivery_tag, not consumer.no_ack)
             message = self._message(content, tag, consumer.no_ack)
-            self._transport.add_event(self, tag, consumer.callback, message)
+            self._transport.events.add(self, tag, consumer.callback, message)
         elif method == frames.BASIC_GET_OK:
             self._gotten.append(content)
         else:
             late = self._publisher.came_back(content)
             if late is not None:
-                self._transport.add_event(self, "", self._publisher.report, late)
+                self._transport.events.add(self, "", self._publisher.report, late)
 
     def _cancelled(self, consumer_tag: str) -> None:
         consumer = self._consumers.pop(consumer_tag, None)
         if consumer is not None and consumer.on_cancel is not None:
-            self._transport.add_event(self, consumer_tag, consumer.on_cancel, consumer_tag)
+            self._transport.events.add(self, consumer_tag, consumer.on_cancel, consumer_tag)
 
     def _closed_by_broker(self, code: int, text: str) -> None:
         if self._error is not None:
@@ -349,14 +265,14 @@ class AmqpChannel(ChannelTopology):
         self.fail(error)
         if not is_heard:
             # As when a delivery was not acknowledged for too long: who drains has to learn it.
-            self._transport.add_event(self, "", _throw, error)
+            self._transport.events.add(self, "", _throw, error)
 
     def fail(self, error: BrokerError) -> None:
         if self._error is None:
             self._error = error
         self._publisher.fail(error)
         self._consumers.clear()
-        self._transport.forget_events(self)
+        self._transport.events.forget(self)
         self._transport.forget_channel(self)
 
 

@@ -6,17 +6,17 @@ import logging
 import os
 import threading
 import weakref
-from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from time import monotonic
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from kombu_amqp import frames
 from kombu_amqp.channel import AmqpChannel
 from kombu_amqp.delay import Delays
 from kombu_amqp.driver import Failure, Link
 from kombu_amqp.errors import channel_error, lost_error, refused_error
+from kombu_amqp.events import Events
 from kombu_amqp.options import AmqpOptions
 from kombu_amqp.parameters import endpoint_of
 from kombu_amqp.wire import Wire
@@ -28,7 +28,6 @@ from kombu_core.exceptions import (
     KombuError,
     OperationTimeoutError,
 )
-from kombu_core.message import Message
 from kombu_core.transport import TransportParameters
 from kombu_core.virtual.keeper import Keeper
 
@@ -46,9 +45,6 @@ _SILENCE_SHARE: Final = 1.6
 _EVENTS_AHEAD: Final = 1000
 #: Seconds to look after what has no time of its own.
 _IDLE_LOOK: Final = 60.0
-
-#: Channel, consumer's tag or nothing, what to call and with what.
-Event = tuple[AmqpChannel, str, Callable[[Any], object], Any]
 
 
 class AmqpTransport:
@@ -87,7 +83,7 @@ class AmqpTransport:
         self._keeper: Keeper | None = None
         self._lock = threading.RLock()
         self._channels: dict[int, AmqpChannel] = {}
-        self._events: deque[Event] = deque()
+        self.events = Events()
         self._forked_channels: list[AmqpChannel] | None = None
         self._is_opening = False
         self.delays = Delays(self)
@@ -250,52 +246,26 @@ class AmqpTransport:
         for channel in list(self._channels.values()):
             channel.fail(error)
         self._channels.clear()
-        self._events.clear()
+        self.events.clear()
 
     def forget_channel(self, channel: AmqpChannel) -> None:
         """A channel is gone."""
         if self._channels.get(channel.number) is channel:
             del self._channels[channel.number]
 
-    # -- events ----------------------------------------------------------------------------
-
-    def add_event(
-        self, channel: AmqpChannel, tag: str, callback: Callable[[Any], object], argument: Any
-    ) -> None:
-        """Let the next `drain_events` call something."""
-        self._events.append((channel, tag, callback, argument))
-
-    def forget_events(self, channel: AmqpChannel, tag: str | None = None) -> list[Message]:
-        """Drop the events of a channel, or of one consumer; return the messages among them."""
-        dropped, kept = [], deque[Event]()
-        for event in self._events:
-            if event[0] is channel and tag in (None, event[1]):
-                if isinstance(event[3], Message):
-                    dropped.append(event[3])
-            else:
-                kept.append(event)
-        self._events = kept
-        return dropped
+    # -- events and upkeep -----------------------------------------------------------------
 
     def drain_events(self, timeout: float | None = None) -> None:
         deadline = None if timeout is None else monotonic() + timeout
         wire = self.wire
-        while True:
-            try:
-                _, _, callback, argument = self._events.popleft()
-            except IndexError:
-                pass
-            else:
-                callback(argument)
-                return
-            with wire.lock:
+        with wire.lock:
+            while (event := self.events.take()) is None:
                 wire.raise_lost()
                 for channel in self._channels.values():
                     channel.flush_acks()
-                if not wire.wait(lambda: self._events, deadline):
+                if not wire.wait(lambda: self.events, deadline):
                     raise OperationTimeoutError("Nothing came within the timeout")
-
-    # -- upkeep ----------------------------------------------------------------------------
+        event.callback(event.argument)
 
     def _start_keeper(self) -> Keeper:
         if self._keeper is None:
@@ -325,7 +295,7 @@ class AmqpTransport:
     def _heartbeat(self, wire: Wire, interval: float, now: float) -> None:
         if now - wire.last_sent >= interval * _SEND_SHARE and not wire.has_output:
             wire.write(frames.HEARTBEAT_FRAME)
-        if len(self._events) < _EVENTS_AHEAD:
+        if len(self.events) < _EVENTS_AHEAD:
             wire.poke()
         elif wire.is_readable:
             wire.last_received = now
