@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypeVar
 
 from kombu_core.consumer import Consumer
@@ -13,7 +12,6 @@ from kombu_core.exceptions import (
     ConfigurationError,
     ConnectError,
     ConnectionLostError,
-    KombuError,
     OperationalError,
 )
 from kombu_core.plugins import Plugins, default_plugins
@@ -102,9 +100,6 @@ class Connection:
         self._lock = threading.RLock()
         self._transport: Transport | None = None
         self._default_channel: Channel | None = None
-        #: A connection was lost and what it had was not restored yet; and its default channels.
-        self._is_lost = False
-        self._lost_channels: list[Channel] = []
         #: The last one that observers were told of.
         self._reported: Transport | None = None
         #: What is declared again, and who is revived, after the connection was lost.
@@ -160,30 +155,14 @@ class Connection:
                 lost = transport
                 if lost is not None:
                     self._report_lost(ConnectionLostError("The connection was lost"))
-                    self._is_lost = True
-                    self._forget_default_channel()
+                    self.recovery.lost(self._default_channel)
+                    self._default_channel = None
                 transport = self._connect_to_any()
                 if lost is not None:
                     lost.close()  # Not earlier: what it holds is given back only now.
-            if self._is_lost:
-                self._restore()
+            if self.recovery.is_needed:
+                self._default_channel = self.recovery.restore(transport)
             return transport
-
-    def _restore(self) -> None:
-        try:
-            self.recovery.restore(self, self._lost_channels)
-        except BaseException:
-            if self._default_channel is not None:
-                with suppress(KombuError):  # Half of it is in the way of the next attempt.
-                    self._default_channel.close()
-            self._forget_default_channel()
-            raise
-        self._is_lost, self._lost_channels = False, []
-
-    def _forget_default_channel(self) -> None:
-        if self._default_channel is not None:
-            self._lost_channels.append(self._default_channel)
-            self._default_channel = None
 
     def _connect_to_any(self) -> Transport:
         failed: ConnectError | None = None
@@ -242,7 +221,6 @@ class Connection:
         with self._lock:
             transport, self._transport = self._transport, None
             self._default_channel = None
-            self._is_lost, self._lost_channels = False, []
             self.recovery.forget()
         if transport is not None:
             transport.close()
@@ -354,7 +332,7 @@ class Connection:
         """
         try:
             transport = self._transport
-            if transport is None or self._is_lost:
+            if transport is None or self.recovery.is_needed:
                 transport = self.connect()
             transport.drain_events(timeout)
         except _RETRYABLE as error:

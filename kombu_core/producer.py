@@ -117,7 +117,7 @@ class Producer:
             self._publishing = client.plugins.observer("kombu_message_publishing")
             self._published = client.plugins.observer("kombu_message_published")
         if self.auto_declare and self.exchange.name:
-            self.maybe_declare(self.exchange)
+            self._declare(self.exchange, channel)
 
     def declare(self) -> None:
         """Declare the exchange."""
@@ -126,9 +126,12 @@ class Producer:
 
     def maybe_declare(self, entity: Exchange | Queue) -> bool:
         """Declare an exchange or queue unless this producer did already; tell whether it did."""
+        return self._declare(entity, self.channel)
+
+    def _declare(self, entity: Exchange | Queue, channel: Channel) -> bool:
         if entity in self._declared:
             return False
-        entity(self.channel).declare()
+        entity(channel).declare()
         if not isinstance(entity, Queue) or entity.can_cache_declaration:
             self._declared.add(entity)
         return True

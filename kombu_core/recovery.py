@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Collection
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
 from kombu_core.exceptions import KombuError
-from kombu_core.transport import Channel
+from kombu_core.transport import Channel, Transport
 
 if TYPE_CHECKING:
-    from kombu_core.connection import Connection
     from kombu_core.declaration import Entity
 
 #: Names that a broker made up; it makes up another one next time.
 SERVER_NAMED: Final = "amq.gen-"
+#: The default channel, among channels by their id().
+_DEFAULT: Final = 0
 
 
 class User(Protocol):
@@ -41,26 +41,26 @@ class Recovery:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._declared: dict[Entity, None] = {}
+        self._declared: dict[tuple[type[Entity], str], Entity] = {}
         self._users: weakref.WeakSet[User] = weakref.WeakSet()
+        #: A connection was lost, and what it had is not restored yet.
+        self.is_needed = False
+        #: The default channels that were lost since.
+        self._former: list[Channel] = []
 
     def declared(self, entity: Entity) -> None:
         """An exchange or queue was declared; the last declaration of a name counts."""
         if not entity.name or entity.name.startswith(SERVER_NAMED):
             return
+        key = (type(entity), entity.name)
         with self._lock:
-            self._declared.pop(entity, None)
-            self._declared[entity] = None
+            self._declared.pop(key, None)
+            self._declared[key] = entity
 
     def deleted(self, entity: Entity) -> None:
         """An exchange or queue was deleted."""
         with self._lock:
-            for known in [
-                known
-                for known in self._declared
-                if type(known) is type(entity) and known.name == entity.name
-            ]:
-                del self._declared[known]
+            self._declared.pop((type(entity), entity.name), None)
 
     def uses(self, user: User) -> None:
         """A producer or consumer works on a channel of the connection."""
@@ -72,36 +72,45 @@ class Recovery:
         with self._lock:
             self._declared.clear()
             self._users.clear()
+        self.is_needed, self._former = False, []
 
-    def restore(self, connection: Connection, former: Collection[Channel]) -> None:
+    def lost(self, default_channel: Channel | None) -> None:
+        """The connection was lost, and with it what was its default channel."""
+        self.is_needed = True
+        if default_channel is not None:
+            self._former.append(default_channel)
+
+    def restore(self, transport: Transport) -> Channel | None:
         """Declare again, and give each user a channel of the new connection.
 
-        If it fails it can be called again: each user has its former channel still, or one that is
-        closed.
+        Who shared a channel shares one again. If it fails, it closes what it opened, and can be
+        called again, with the same or another connection.
 
-        Args:
-            connection: Newly connected.
-            former: What were its default channels before.
+        Returns the new default channel, None if nobody needed one.
         """
         with self._lock:
-            declared, users = list(self._declared), list(self._users)
-        for entity in declared:
-            entity.bind(connection.default_channel).declare()
-        replaced: dict[int, Channel] = {}
+            declared, users = list(self._declared.values()), list(self._users)
+        opened: dict[int, Channel] = {}
+
+        def channel(instead_of: int) -> Channel:
+            if instead_of not in opened:
+                opened[instead_of] = transport.channel()
+            return opened[instead_of]
+
         try:
+            for entity in declared:
+                entity.bind(channel(_DEFAULT)).declare()
             for user in users:
                 old = user.used_channel
-                if old is None:
-                    continue
-                if any(old is channel for channel in former):
-                    new = connection.default_channel
-                else:
-                    if id(old) not in replaced:
-                        replaced[id(old)] = connection.channel()
-                    new = replaced[id(old)]
-                user.revive(new)
+                if old is not None:
+                    is_default = any(old is former for former in self._former)
+                    user.revive(channel(_DEFAULT if is_default else id(old)))
         except BaseException:
-            for channel in replaced.values():
+            if _DEFAULT in opened:
+                self._former.append(opened[_DEFAULT])
+            for half_done in opened.values():
                 with suppress(KombuError):
-                    channel.close()
+                    half_done.close()
             raise
+        self.is_needed, self._former = False, []
+        return opened.get(_DEFAULT)
