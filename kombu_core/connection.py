@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypeVar
 
-from kombu_core.consumer import Consumer
 from kombu_core.exceptions import (
     ChannelError,
     ConfigurationError,
@@ -14,8 +13,8 @@ from kombu_core.exceptions import (
     ConnectionLostError,
     OperationalError,
 )
+from kombu_core.handles import Handles
 from kombu_core.plugins import Plugins, default_plugins
-from kombu_core.producer import Producer
 from kombu_core.recovery import Recovery
 from kombu_core.retry import Backoff, retry
 from kombu_core.transport import Channel, Transport, TransportParameters
@@ -24,8 +23,6 @@ from kombu_core.url import BrokerURL, Secret, parse, split_urls
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
-
-    from kombu_core.entity import Queue
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -44,7 +41,7 @@ class Revivable(Protocol):
         ...
 
 
-class Connection:
+class Connection(Handles):
     """A connection to one of several brokers.
 
     Nothing is connected before it is needed. May be shared by threads; see `Channel` for what
@@ -352,19 +349,6 @@ class Connection:
         """Raise ConnectionLostError if the broker has been silent for too long."""
         self.transport.heartbeat_check()
 
-    def Producer(self, channel: Channel | None = None, **options: Any) -> Producer:  # noqa: N802
-        """Make a producer on a channel, or on the default one; options as `Producer`."""
-        return Producer(channel or self, **options)
-
-    def Consumer(  # noqa: N802 (kombu's name)
-        self,
-        queues: Iterable[Queue] | Queue | None = None,
-        channel: Channel | None = None,
-        **options: Any,
-    ) -> Consumer:
-        """Make a consumer on a channel, or on the default one; options as `Consumer`."""
-        return Consumer(channel or self, queues, **options)
-
     # -- describing ------------------------------------------------------------------------
 
     @property
@@ -454,6 +438,13 @@ class Connection:
     def recoverable_channel_errors(self) -> tuple[type[BaseException], ...]:
         """What another channel may cure: nothing, the same call would be refused again."""
         return ()
+
+    @property
+    def identity(self) -> Hashable:
+        """What is equal for two connections that can stand in for each other."""
+        options = Secret(repr(sorted(self.transport_options.items())))
+        settings = (self.connect_timeout, self.heartbeat, self._backoff)
+        return (self._urls, options, *settings, id(self._ssl), id(self.plugins))
 
     def __enter__(self) -> Self:
         return self

@@ -40,10 +40,13 @@ LAYERS = (
     ("memory",),
     ("recovery",),
     ("producer", "consumer"),
-    ("messaging", "batches"),
+    ("messaging", "batches", "simple", "resource"),
+    ("handles",),
     ("connection",),
-    ("pools",),
-    ("simple", "rpc", "pidbox", "mixins"),
+    ("pools", "clocks", "qos", "broadcast", "eventloop", "insurance"),
+    ("patterns",),
+    ("mixins",),
+    ("rpc", "pidbox", "retries", "idempotence", "topology_plan"),
     ("",),  # the package itself: what it exports
     ("testing",),
 )
