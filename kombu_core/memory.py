@@ -126,6 +126,8 @@ class VirtualHost:
         self.lapsed: dict[str, None] = {}
         self.sequence = 0
         self.waiting = 0
+        #: Stores that are open on it.
+        self.handles = 0
 
 
 class MemoryStore:
@@ -137,6 +139,8 @@ class MemoryStore:
         self._host = host
         self._clock = clock
         self._is_closed = False
+        with host.changed:
+            host.handles += 1
 
     # -- documents -------------------------------------------------------------------------
 
@@ -425,9 +429,13 @@ class MemoryStore:
         self._host.changed.notify_all()
 
     def close(self) -> None:
-        with self._host.changed:
+        host = self._host
+        with _hosts_lock, host.changed:
+            host.handles -= not self._is_closed
             self._is_closed = True
-            self._host.changed.notify_all()
+            host.changed.notify_all()
+            if not host.handles and _hosts.get(host.name) is host:
+                del _hosts[host.name]  # Not when what is left of it happens to be collected.
 
 
 _STORED: Final = CommitResult()
@@ -455,7 +463,9 @@ class MemoryTransport(VirtualTransport):
 
     def open_store(self) -> MemoryStore:
         url = self.parameters.url
-        return MemoryStore(_virtual_host(url.hostname or url.virtual_host or ""))
+        name = url.hostname or url.virtual_host or ""
+        with _hosts_lock:
+            return MemoryStore(_hosts.get(name) or _hosts.setdefault(name, VirtualHost(name)))
 
 
 #: The virtual hosts that somebody is connected to; a process has no other place to meet.
@@ -463,19 +473,11 @@ _hosts: Final[weakref.WeakValueDictionary[str, VirtualHost]] = weakref.WeakValue
 _hosts_lock: Final = threading.Lock()
 
 
-def _virtual_host(name: str) -> VirtualHost:
-    with _hosts_lock:
-        host = _hosts.get(name)
-        if host is None:
-            host = _hosts[name] = VirtualHost(name)
-        return host
-
-
 _held: Final[list[VirtualHost]] = []
 
 
 def _before_fork() -> None:
-    """Hold all locks, so that no child inherits one that a thread of the parent holds."""
+    """Hold all locks, so that no child inherits one that a thread holds."""
     _hosts_lock.acquire()
     _held.extend(_hosts.values())
     for host in _held:

@@ -75,7 +75,7 @@ class Producer:
         self._batches: dict[int, ProducerBatch] = {}
         self._publishing: Callable[..., Any] | None = None
         self._published: Callable[..., Any] | None = None
-        if hasattr(channel, "default_channel"):
+        if hasattr(type(channel), "default_channel"):  # Of an instance, it would connect.
             self._connection = cast("Connection", channel)
             # The first publish may name a serializer that a plugin adds.
             self._connection.plugins.load_extensions()
