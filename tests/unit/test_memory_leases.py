@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
-from kombu_core.exceptions import SessionLostError
+from kombu_core import Connection, Queue
+from kombu_core.exceptions import NotFoundError, SessionLostError
 from kombu_core.memory import MemoryStore, VirtualHost
 from kombu_core.message import Envelope
 from kombu_core.virtual.store import Batch, Claim, Claimed, Counts, Drop, Put, Release, Want
@@ -193,3 +196,19 @@ def test_handles_on_one_host_share_everything(clock: Clock) -> None:
     other.begin("b", 5.0)
     assert len(claim(other, "b")) == 1
     assert other.read(["a"])[0].value == b"1"
+
+
+def test_a_virtual_host_ends_with_its_last_connection() -> None:
+    kept, other = Connection("memory://ends"), Connection("memory://ends")
+    queue = Queue("q", message_ttl=60.0)
+    with kept:
+        queue(kept).declare()
+        with other:
+            other.Producer().publish("1", "q")
+        assert queue(kept).get() is not None
+    gc.disable()  # It must not matter when what is left of it is collected.
+    try:
+        with kept, pytest.raises(NotFoundError):
+            queue(kept).queue_declare(passive=True)
+    finally:
+        gc.enable()
