@@ -91,6 +91,19 @@ def test_a_publish_ends_at_its_deadline(
     channel.basic_publish(envelope("", queue, "after"), timeout=20)
 
 
+def test_a_first_publish_ends_at_its_deadline(
+    open_connection: Open, proxy: TcpProxy, rabbitmq_server: BrokerServer, queue: str
+) -> None:
+    """Though the channel has to ask for confirms before."""
+    channel = open_connection(proxy.rewrite(rabbitmq_server.url)).channel()
+    proxy.pause()
+    begin = time.monotonic()
+    with pytest.raises(OperationTimeoutError):
+        channel.basic_publish(envelope("", queue, "x"), timeout=0.3)
+    assert time.monotonic() - begin < 1.0
+    proxy.cut()
+
+
 def test_a_cut_wakes_everybody_at_once(
     open_connection: Open, proxy: TcpProxy, rabbitmq_server: BrokerServer, queue: str
 ) -> None:

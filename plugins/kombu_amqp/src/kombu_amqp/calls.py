@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,8 @@ class ChannelCalls(ABC):
         self._driver = driver
         #: On the wire.
         self.number = driver.number
+        #: Held around a call and its answer, outside of the wire's: one call at a time.
+        self.turn = threading.Lock()
         self._calls = 0
         self._asking = b""
         self._error: BrokerError | None = None
@@ -62,22 +65,24 @@ class ChannelCalls(ABC):
         if self._error is not None:
             raise again(self._error)
 
-    def call_driver(self, method: str, /, *args: Any) -> Any:
-        """Call a method of the driver's channel, the wire's lock held, and return the answer."""
+    def call_driver(self, method: str, /, *args: Any, timeout: float | None = None) -> Any:
+        """Call a method of the driver's channel, both locks held, and return the answer."""
         self._calls += 1
+        self._asking = args[0][:4] if method == "ask" else b""
         try:
-            with self._transport.calling(self._failure):
+            with self._transport.calling(self._failure, timeout):
                 return getattr(self._driver, method)(*args)
         except OperationTimeoutError:
             # A late answer would be taken for that to another call.
             self.fail(ChannelError(f"{method} was not answered", 504))
             raise
         finally:
+            self._asking = b""
             self._calls -= 1
 
     def _call(self, method: str, /, *args: Any) -> Any:
         wire = self._transport.wire
-        with wire.lock:
+        with self.turn, wire.lock:
             wire.raise_lost()
             self.check()
             self.flush_acks()
@@ -85,11 +90,7 @@ class ChannelCalls(ABC):
 
     def _ask(self, method: methods.Method) -> Sequence[Any]:
         """Call a method with a table, and return the arguments of the answer."""
-        self._asking = method.payload[:4]
-        try:
-            answer: Sequence[Any] = self._call("ask", *method)
-        finally:
-            self._asking = b""
+        answer: Sequence[Any] = self._call("ask", *method)
         return answer
 
     def is_asking(self, method: bytes) -> bool:

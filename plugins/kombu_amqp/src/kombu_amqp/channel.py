@@ -81,7 +81,7 @@ class AmqpChannel(ChannelSettling):
     def basic_get(self, queue: str, *, no_ack: bool = False) -> Message | None:
         transport = self._transport
         wire = transport.wire
-        with wire.lock:
+        with self.turn, wire.lock:
             wire.raise_lost()
             self.check()
             self.flush_acks()

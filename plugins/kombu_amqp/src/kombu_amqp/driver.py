@@ -94,7 +94,7 @@ class Link(ABC):
         """Say goodbye and wait for the answer."""
 
     @contextmanager
-    def calling(self, timeout: float, failure: Failure = _no_failure) -> Iterator[None]:
+    def calling(self, timeout: float, failure: Failure | None = None) -> Iterator[None]:
         """Bound all waiting of this thread inside, and turn the driver's errors into ours.
 
         Raises:
@@ -102,7 +102,7 @@ class Link(ABC):
         """
         calls = self._calls
         before = getattr(calls, "current", None)
-        calls.current = (monotonic() + timeout, failure)
+        calls.current = (monotonic() + timeout, failure or _no_failure)
         try:
             with map_errors(self.errors, redact=(self.endpoint.password.reveal(),)):
                 yield

@@ -42,18 +42,25 @@ class Publisher:
         #: What came back in the transaction so far; None outside of one.
         self._transaction: list[UnroutableError] | None = None
 
-    def confirm_select(self) -> None:
+    def confirm_select(self, deadline: float | None = None) -> None:
         """Ask the broker for confirms, unless that was done."""
-        wire = self._channel.transport.wire
-        with wire.lock:
-            wire.raise_lost()
-            self._channel.check()
-            self._select()
-
-    def _select(self) -> None:
-        if not self._is_confirming:
-            self._channel.call_driver("confirm_select")
-            self._is_confirming = True
+        channel = self._channel
+        transport = channel.transport
+        wire = transport.wire
+        left = transport.options.socket_timeout
+        if deadline is not None:
+            left = min(left, max(0.0, deadline - monotonic()))
+        if not channel.turn.acquire(timeout=left):
+            raise late_error(_UNCONFIRMED, wire.blocked)
+        try:
+            with wire.lock:
+                wire.raise_lost()
+                channel.check()
+                if not self._is_confirming:
+                    channel.call_driver("confirm_select", timeout=left)
+                    self._is_confirming = True
+        finally:
+            channel.turn.release()
 
     def begin(self) -> None:
         """From now on publishes wait for a commit."""
@@ -107,15 +114,16 @@ class Publisher:
         transport.delays.prepare(publications)
         deadline = monotonic() + (transport.options.confirm_timeout if timeout is None else timeout)
         wire = transport.wire
+        if transport.options.confirms and not self._is_confirming and self._transaction is None:
+            self.confirm_select(deadline)
         number, frame_max = channel.number, transport.frame_max
         receipt = Receipt()
         with wire.lock:
             wire.raise_lost()
             channel.check()
             channel.flush_acks()
-            if transport.options.confirms and self._transaction is None:
-                self._select()
-            self._await_room(wire, deadline)
+            if self._await_room(wire, deadline):
+                channel.check()
             confirms = self._confirms if self._is_confirming else None
             collected, is_late = 0, False
             for position, (envelope, mandatory, delay) in enumerate(publications):
@@ -146,12 +154,13 @@ class Publisher:
                     receipt.failed[position] = late_error(_UNCONFIRMED, wire.blocked)
             return receipt
 
-    def _await_room(self, wire: Wire, deadline: float) -> None:
+    def _await_room(self, wire: Wire, deadline: float) -> bool:
         """Wait while the broker takes nothing, so that nothing is sent that nobody waits for."""
         if wire.blocked is None and not wire.has_output:
-            return
+            return False
         if not wire.wait(lambda: wire.blocked is None and not wire.has_output, deadline):
             raise late_error(_UNCONFIRMED, wire.blocked)
+        return True
 
     # -- what the broker says --------------------------------------------------------------
 

@@ -195,11 +195,12 @@ class AmqpTransport:
             if keeper is not None:
                 keeper.stop()
 
-    def calling(self, failure: Failure | None = None) -> AbstractContextManager[None]:
+    def calling(
+        self, failure: Failure | None = None, timeout: float | None = None
+    ) -> AbstractContextManager[None]:
         """Bound what the driver waits for; see `Link.calling`."""
-        if failure is None:
-            return self.link.calling(self.options.socket_timeout)
-        return self.link.calling(self.options.socket_timeout, failure)
+        seconds = self.options.socket_timeout if timeout is None else timeout
+        return self.link.calling(seconds, failure)
 
     def await_answer(self, done: Callable[[], object]) -> None:
         """Wait inside of `calling`."""
