@@ -46,6 +46,8 @@ LAYERS = (
     ("pools", "clocks", "qos", "broadcast", "eventloop", "insurance"),
     ("patterns",),
     ("mixins",),
+    ("rpc_wire",),
+    ("rpc_server",),
     ("rpc", "pidbox", "retries", "idempotence", "topology_plan"),
     ("",),  # the package itself: what it exports
     ("testing",),
