@@ -196,8 +196,9 @@ class TcpProxy:
         """Carry bytes one way until that way ends, in order or not."""
         while chunk := await reader.read(_CHUNK):
             await self._flowing[direction].wait()
-            writer.write(chunk)
+            # Counted first: who has received the bytes may look at the count at once.
             self._forwarded += len(chunk)
+            writer.write(chunk)
             await writer.drain()
         await self._flowing[direction].wait()
         if not writer.is_closing():
