@@ -1,0 +1,186 @@
+"""The way to the database: an engine in autocommit mode, transactions of our own, and retries."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Connection, Engine, exc
+
+from kombu_core.exceptions import ConnectionLostError, OperationalError
+from kombu_sqlalchemy.errors import is_worth_another_try, translated
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: How often a transaction runs again that another one got in the way of.
+_TRIES: Final = 12
+#: Seconds before the second try, at most; doubled each time.
+_FIRST_PAUSE: Final = 0.002
+_LONGEST_PAUSE: Final = 0.25
+
+
+class Database:
+    """Runs statements on connections of an engine. Thread-safe; a forked child gets its own.
+
+    Args:
+        engine: In autocommit mode; disposed of with this.
+        begin: What begins a transaction that will write.
+        file: Of SQLite: within this process one transaction at a time writes to it, so that
+            threads need not find out by trying.
+        secrets: What must not be in the text of an error.
+    """
+
+    def __init__(
+        self, engine: Engine, *, begin: str, file: str | None = None, secrets: tuple[str, ...] = ()
+    ) -> None:
+        self.engine = engine
+        self._begin = begin
+        self._file = file
+        self._secrets = secrets
+        self._is_closed = False
+        self._kept: list[Any] = []
+        self._after_fork: list[Callable[[], object]] = []
+        _alive.add(self)
+
+    def open(self) -> None:
+        """Connect once.
+
+        Raises:
+            ConnectError: The database cannot be reached.
+            AuthenticationError: It refused the credentials.
+        """
+        self._connect(is_first=True).close()
+
+    def run(self, work: Callable[[Connection], T], *, writes: bool = False) -> T:
+        """Call `work` with a connection on which each statement is a transaction of its own.
+
+        It may be called again if another transaction got in its way, so it should change nothing
+        but by its last statement.
+        """
+        return self._retry(work, writes=writes)
+
+    def transact(self, work: Callable[[Connection], T]) -> T:
+        """Call `work` in a transaction that is committed when it returns and undone if it raises.
+
+        It may be called again if another transaction got in its way.
+        """
+
+        def all_or_nothing(connection: Connection) -> T:
+            connection.exec_driver_sql(self._begin)
+            try:
+                result = work(connection)
+                connection.exec_driver_sql("COMMIT")
+            except BaseException:
+                _undo(connection)
+                raise
+            return result
+
+        return self._retry(all_or_nothing, writes=True)
+
+    def connect(self) -> Connection:
+        """Return a connection of the pool; closing it gives it back."""
+        return self._connect()
+
+    @contextmanager
+    def watching(self) -> Iterator[Connection]:
+        """Lend a connection to who only looks; its errors are translated."""
+        connection = self._connect()
+        try:
+            yield connection
+        except exc.SQLAlchemyError as error:
+            raise self.translate(error) from error
+        finally:
+            connection.close()
+
+    @property
+    def driver_error(self) -> type[Exception]:
+        """The base of the driver's own errors."""
+        return self.engine.dialect.loaded_dbapi.Error
+
+    def translate(self, error: exc.SQLAlchemyError) -> Exception:
+        """Return the error of ours for one of SQLAlchemy's."""
+        return translated(error, secrets=self._secrets)
+
+    def _retry(self, work: Callable[[Connection], T], *, writes: bool) -> T:
+        pause = _FIRST_PAUSE
+        for left in reversed(range(_TRIES)):
+            connection = self._connect()
+            try:
+                with _writers(self._file) if writes and self._file else nullcontext():
+                    return work(connection)
+            except exc.SQLAlchemyError as error:
+                is_last = not left or not isinstance(error, exc.DBAPIError)
+                if is_last or not is_worth_another_try(error):  # type: ignore[arg-type]
+                    raise self.translate(error) from error
+                logger.debug("Another transaction was in the way: %s", error.orig)  # type: ignore[attr-defined]
+            finally:
+                connection.close()
+            time.sleep(random.uniform(0.5, 1.0) * pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        raise OperationalError("Other transactions were in the way all the time")
+
+    def _connect(self, *, is_first: bool = False) -> Connection:
+        if self._is_closed:
+            raise ConnectionLostError("The store is closed")
+        try:
+            return self.engine.connect()
+        except exc.SQLAlchemyError as error:
+            found = translated(error, secrets=self._secrets, connecting=True)
+        # Outside of the handler: a driver quotes the whole address, with the password in it.
+        raise found
+
+    def close(self) -> None:
+        """Close the idle connections, and those in use when they come back. Idempotent."""
+        self._is_closed = True
+        self.engine.dispose()
+
+    def after_fork(self, call: Callable[[], object]) -> None:
+        """Let something be called in a forked child, before anything else is done there."""
+        self._after_fork.append(call)
+
+    def forked(self) -> None:
+        """In a forked child: leave the parent's connections alone and make new ones."""
+        # What is collected is closed, and the parent goes on with the same sockets and files.
+        self._kept.append(self.engine.pool)
+        self.engine.dispose(close=False)
+        for call in self._after_fork:
+            call()
+
+
+def _undo(connection: Connection) -> None:
+    try:
+        if not connection.invalidated:
+            connection.exec_driver_sql("ROLLBACK")
+    except exc.SQLAlchemyError:
+        connection.invalidate()
+
+
+_locks: dict[str, threading.Lock] = {}
+_locks_lock = threading.Lock()
+_alive: Final[weakref.WeakSet[Database]] = weakref.WeakSet()
+
+
+def _writers(file: str) -> threading.Lock:
+    """Return the lock of this process for writing to a file."""
+    with _locks_lock:
+        return _locks.setdefault(file, threading.Lock())
+
+
+def _after_fork() -> None:
+    global _locks_lock
+    _locks_lock = threading.Lock()
+    _locks.clear()
+    for database in list(_alive):
+        database.forked()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,313 @@
+"""The statements about messages: in, out, settled, counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Final, NamedTuple
+
+from sqlalchemy import Connection
+
+from kombu_core.virtual.envelope import encode
+from kombu_core.virtual.store import Put
+from kombu_sqlalchemy.documents import DocumentQueries
+from kombu_sqlalchemy.schema import CLAIMED, DELAYED, READY
+from kombu_sqlalchemy.sessions import SessionQueries
+
+MAX_PRIORITY: Final = 255
+#: Due messages that take their places in one step.
+_PROMOTED: Final = 1000
+
+
+class Message(NamedTuple):
+    """A message on its way into the table; times are microseconds from now."""
+
+    queue: str
+    level: int
+    delay: int | None
+    #: Until it expires, the delay included.
+    life: int | None
+    size: int
+    body: bytes
+
+    @classmethod
+    def of(cls, put: Put) -> Message:
+        """Make it from what the core wants to put."""
+        queue, envelope, priority, delay, ttl = put
+        wait = micros(delay) if delay > 0 else None
+        life = None if ttl is None else micros(ttl) + (wait or 0)
+        body = encode(envelope)
+        return cls(queue, MAX_PRIORITY - priority, wait, life, len(envelope.body), body)
+
+    @property
+    def state(self) -> int:
+        """Where it begins."""
+        return READY if self.delay is None else DELAYED
+
+
+class Taken(NamedTuple):
+    """A row that was claimed."""
+
+    id: int
+    level: int
+    deliveries: int
+    is_expired: bool
+    body: bytes
+
+
+class QueueState(NamedTuple):
+    """What there is to do in a queue."""
+
+    queue: str
+    is_ready: bool
+    #: Microseconds until the next delayed message is due; None without one.
+    due: int | None
+
+
+def soonest(states: Iterable[QueueState]) -> float:
+    """Return the seconds until there is something to do in one of the queues; infinity: never."""
+    left = [0 if state.is_ready else state.due for state in states]
+    return min((due / 1_000_000 for due in left if due is not None), default=float("inf"))
+
+
+class Bound(NamedTuple):
+    """A place in a queue: level and id of a message."""
+
+    level: int
+    id: int
+
+
+def micros(seconds: float) -> int:
+    """Return whole microseconds."""
+    return round(seconds * 1_000_000)
+
+
+class Queries(DocumentQueries, SessionQueries):
+    """All statements of the store."""
+
+    #: Whether `claim` needs no transaction around it.
+    claims_alone: ClassVar[bool] = True
+
+    def publishes_alone(
+        self, messages: Sequence[Message], expect: Sequence[tuple[str, int]]
+    ) -> bool:
+        """Whether `publish` needs no transaction around it for these."""
+        return False
+
+    def publish(
+        self,
+        connection: Connection,
+        messages: Sequence[Message],
+        expect: Sequence[tuple[str, int]],
+    ) -> None:
+        """Insert messages, guarded by documents; in a transaction, unless `publishes_alone`.
+
+        Raises:
+            Conflict: A document moved; nothing was done.
+        """
+        self.check(connection, expect)
+        self.insert(connection, messages)
+
+    def insert(self, connection: Connection, messages: Sequence[Message]) -> None:
+        """Insert messages, in order."""
+        now = 0
+        if any(message.life is not None or message.delay is not None for message in messages):
+            ((now,),) = self.rows(connection, "SELECT {now}")
+        connection.execute(
+            self.sql(
+                "INSERT INTO {messages} "
+                "(queue, state, level, deliveries, available_at, expires_at, size, body) VALUES "
+                "(:queue, :state, :level, :deliveries, :available_at, :expires_at, :size, :body)"
+            ),
+            [
+                {
+                    "queue": message.queue,
+                    "state": message.state,
+                    "level": message.level,
+                    "deliveries": 0,
+                    "available_at": None if message.delay is None else now + message.delay,
+                    "expires_at": None if message.life is None else now + message.life,
+                    "size": message.size,
+                    "body": message.body,
+                }
+                for message in messages
+            ],
+        )
+
+    def notify(self, connection: Connection, queues: Iterable[str]) -> None:
+        """Wake who waits for these queues when the transaction is committed, where that goes."""
+
+    def promote(self, connection: Connection, queue: str) -> int:
+        """Let delayed messages whose time has come take places at the end; in a transaction."""
+        due = self.rows(
+            connection,
+            f"SELECT id FROM {{messages}} WHERE queue = :queue AND state = {DELAYED} AND "
+            f"available_at <= {{now}} ORDER BY available_at, id LIMIT {_PROMOTED}{{skip}}",
+            queue=queue,
+        )
+        ids = self.among(id_ for (id_,) in due)
+        if due:
+            self.change(
+                connection,
+                "INSERT INTO {messages} (queue, state, level, deliveries, expires_at, size, body) "
+                f"SELECT queue, {READY}, level, deliveries, expires_at, size, body "
+                "FROM {messages} WHERE id {among:ids} ORDER BY available_at, id",
+                ids=ids,
+            )
+            self.change(connection, "DELETE FROM {messages} WHERE id {among:ids}", ids=ids)
+        return len(due)
+
+    # -- messages out ----------------------------------------------------------------------
+
+    def claim(
+        self,
+        connection: Connection,
+        queue: str,
+        session: str,
+        limit: int,
+        *,
+        before: Bound | None = None,
+    ) -> list[Taken]:
+        """Lease the next ready messages; none if the session is over, or delayed ones are due.
+
+        `before` takes only those that expired and whose place is before it.
+        """
+        raise NotImplementedError
+
+    def peek(self, connection: Connection, queues: Iterable[str]) -> list[QueueState]:
+        """Tell what there is to do in queues."""
+        found = self.rows(
+            connection,
+            "SELECT j.q, EXISTS (SELECT 1 FROM {messages} m WHERE m.queue = j.q AND m.state = "
+            f"{READY}), (SELECT min(m.available_at) FROM {{messages}} m WHERE m.queue = j.q AND "
+            f"m.state = {DELAYED}) - {{now}} FROM {{each:queues}}",
+            queues=self.each(queues),
+        )
+        return [QueueState(self.name(queue), bool(ready), due) for queue, ready, due in found]
+
+    def heads(self, connection: Connection, queues: Iterable[str]) -> list[str]:
+        """Return the queues whose first message expired, or which have messages that are due."""
+        found = self.rows(
+            connection,
+            "SELECT j.q FROM {each:queues} WHERE (SELECT m.expires_at FROM {messages} m "
+            f"WHERE m.queue = j.q AND m.state = {READY} ORDER BY m.level, m.id LIMIT 1) <= {{now}} "
+            "OR EXISTS (SELECT 1 FROM {messages} m WHERE m.queue = j.q AND "
+            f"m.state = {DELAYED} AND m.available_at <= {{now}})",
+            queues=self.each(queues),
+        )
+        return [self.name(queue) for (queue,) in found]
+
+    def first_fresh(self, connection: Connection, queue: str) -> Bound:
+        """Return the place of the first ready message that did not expire."""
+        found = self.rows(
+            connection,
+            f"SELECT level, id FROM {{messages}} WHERE queue = :queue AND state = {READY} "
+            "AND (expires_at IS NULL OR expires_at > {now}) ORDER BY level, id LIMIT 1",
+            queue=queue,
+        )
+        return Bound(*found[0]) if found else Bound(MAX_PRIORITY + 1, 0)
+
+    def lease(
+        self, connection: Connection, queue: str, session: str, count: int, *, keep: bool
+    ) -> list[Taken]:
+        """Take what would be delivered next, for a session or (not `keep`) to delete it."""
+        found = self.rows(
+            connection,
+            "SELECT id, level, deliveries, 0, body FROM {messages} "
+            f"WHERE queue = :queue AND state = {READY} ORDER BY level, id LIMIT :count{{update}}",
+            queue=queue,
+            count=count,
+        )
+        ids = self.among(row[0] for row in found)
+        if found and keep:
+            self.change(
+                connection,
+                f"UPDATE {{messages}} SET state = {CLAIMED}, claimed_by = :session "
+                "WHERE id {among:ids}",
+                ids=ids,
+                session=session,
+            )
+        elif found:
+            self.change(connection, "DELETE FROM {messages} WHERE id {among:ids}", ids=ids)
+        return [taken(row) for row in found]
+
+    # -- settling --------------------------------------------------------------------------
+
+    def acknowledge(self, connection: Connection, ids: Iterable[int], session: str) -> int:
+        """Delete what a session claimed; returns how many there were."""
+        return self.change(
+            connection,
+            "DELETE FROM {messages} WHERE id {among:ids} AND claimed_by = :session",
+            ids=self.among(ids),
+            session=session,
+        )
+
+    def release(
+        self, connection: Connection, ids: Iterable[int], session: str, *, is_delivered: bool
+    ) -> None:
+        """Give back what a session claimed, at its old place."""
+        self.change(
+            connection,
+            f"UPDATE {{messages}} SET state = {READY}, claimed_by = NULL, "
+            "deliveries = deliveries + :more WHERE id {among:ids} AND claimed_by = :session",
+            ids=self.among(ids),
+            more=int(is_delivered),
+            session=session,
+        )
+
+    def held(self, connection: Connection, ids: Iterable[int], session: str) -> set[int]:
+        """Return and lock those messages that a session has."""
+        found = self.rows(
+            connection,
+            "SELECT id FROM {messages} WHERE id {among:ids} AND claimed_by = :session "
+            "ORDER BY id{update}",
+            ids=self.among(ids),
+            session=session,
+        )
+        return {id_ for (id_,) in found}
+
+    # -- whole queues ----------------------------------------------------------------------
+
+    def count(self, connection: Connection, queue: str) -> dict[int, int]:
+        """Return the number of messages by state; what is due is ready."""
+        found = self.rows(
+            connection,
+            f"SELECT CASE WHEN available_at <= {{now}} AND state = {DELAYED} THEN {READY} "
+            "ELSE state END AS now_in, count(*) FROM {messages} WHERE queue = :queue "
+            "GROUP BY now_in",
+            queue=queue,
+        )
+        return {int(state): int(number) for state, number in found}
+
+    def length(self, connection: Connection, queue: str, most: int | None) -> tuple[int, int]:
+        """Return number and bytes of the ready messages; looks at no more than `most`."""
+        end = "" if most is None else f" LIMIT {most:d}"
+        ((number, size),) = self.rows(
+            connection,
+            "SELECT count(*), coalesce(sum(m.size), 0) FROM (SELECT size FROM {messages} "
+            f"WHERE queue = :queue AND state = {READY} ORDER BY level, id{end}) AS m",
+            queue=queue,
+        )
+        return int(number), int(size)
+
+    def purge(self, connection: Connection, queue: str) -> int:
+        """Delete what is ready or due."""
+        return self.change(
+            connection,
+            f"DELETE FROM {{messages}} WHERE queue = :queue AND (state = {READY} OR "
+            f"state = {DELAYED} AND available_at <= {{now}})",
+            queue=queue,
+        )
+
+    def drop(self, connection: Connection, queues: Iterable[str]) -> None:
+        """Delete all there is of queues."""
+        self.change(
+            connection,
+            "DELETE FROM {messages} WHERE queue {among:queues}",
+            queues=self.among(queues),
+        )
+
+
+def taken(row: Sequence[Any]) -> Taken:
+    """Make it from a row in this order of columns."""
+    id_, level, deliveries, is_expired, body = row
+    return Taken(id_, level, deliveries, bool(is_expired), bytes(body))

@@ -1,0 +1,147 @@
+"""PostgreSQL: a publish and a claim are one statement each, and commits wake who waits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
+from typing import Any, ClassVar, Final
+
+from sqlalchemy import Connection
+
+from kombu_core.virtual.store import Conflict
+from kombu_sqlalchemy.messages import Bound, Message, Queries, Taken, taken
+from kombu_sqlalchemy.schema import CLAIMED, DELAYED, READY, Tables
+
+
+class PostgreSQLQueries(Queries):
+    """What PostgreSQL says in its own way. Lists are arrays."""
+
+    share: ClassVar[str] = " FOR SHARE"
+    update: ClassVar[str] = " FOR UPDATE"
+    skip: ClassVar[str] = " FOR UPDATE SKIP LOCKED"
+
+    def __init__(self, tables: Tables, dialect: str) -> None:
+        super().__init__(tables, dialect)
+        self._channels = blake2b(tables.messages.fullname.encode(), digest_size=4).hexdigest()
+
+    def among(self, values: Iterable[Any]) -> list[Any]:
+        return list(values)
+
+    def fragment(self, kind: str, name: str) -> str:
+        if kind == "among":
+            # Numbers are the ids of messages; all else is text.
+            array = "bigint[]" if name == "ids" else "text[]"
+            return f"= ANY(CAST(:{name} AS {array}))"
+        return f"unnest(CAST(:{name} AS text[])) AS j(q)"
+
+    def channel(self, queue: str) -> str:
+        """Return the name that is notified of a queue: of any text a valid one."""
+        return f"kombu_{self._channels}_{blake2b(queue.encode(), digest_size=12).hexdigest()}"
+
+    def notify(self, connection: Connection, queues: Iterable[str]) -> None:
+        # Equal notifications of one transaction are one.
+        self.rows(
+            connection,
+            "SELECT pg_notify(j.q, '') FROM {each:channels}",
+            channels=[self.channel(queue) for queue in set(queues)],
+        )
+
+    def publishes_alone(
+        self, messages: Sequence[Message], expect: Sequence[tuple[str, int]]
+    ) -> bool:
+        return True
+
+    def publish(
+        self,
+        connection: Connection,
+        messages: Sequence[Message],
+        expect: Sequence[tuple[str, int]],
+    ) -> None:
+        columns = list(zip(*messages, strict=True))
+        queues, levels, delays, lives, sizes, bodies = map(list, columns)
+        found = self.rows(
+            connection,
+            _PUBLISH,
+            keys=[key for key, _ in expect],
+            versions=[version for _, version in expect],
+            queues=queues,
+            levels=levels,
+            delays=delays,
+            lives=lives,
+            sizes=sizes,
+            bodies=bodies,
+            channels=[self.channel(queue) for queue in set(queues)],
+        )
+        moved = found[0][0]
+        if moved:
+            raise Conflict(moved)
+
+    def insert(self, connection: Connection, messages: Sequence[Message]) -> None:
+        if messages:
+            self.publish(connection, messages, ())
+
+    def claim(
+        self,
+        connection: Connection,
+        queue: str,
+        session: str,
+        limit: int,
+        *,
+        before: Bound | None = None,
+    ) -> list[Taken]:
+        level, id_ = before or (None, None)
+        found = self.rows(
+            connection,
+            _CLAIM if before is None else _CLAIM_EXPIRED,
+            queue=queue,
+            session=session,
+            limit=limit,
+            **({} if before is None else {"before": level, "before_id": id_}),
+        )
+        return sorted(map(taken, found), key=lambda row: (row.level, row.id))
+
+
+#: FOR SHARE waits for whoever changes a document just now, and then sees the new version: so this
+#: is guarded by what is there when it is committed, whenever it began.
+_PUBLISH: Final = f"""
+WITH there AS MATERIALIZED (
+  SELECT name, version FROM {{documents}} WHERE name = ANY(CAST(:keys AS text[]))
+  ORDER BY name FOR SHARE
+), moved AS MATERIALIZED (
+  SELECT e.name FROM unnest(CAST(:keys AS text[]), CAST(:versions AS bigint[])) AS e(name, version)
+  LEFT JOIN there ON there.name = e.name WHERE coalesce(there.version, 0) <> e.version
+), put AS (
+  INSERT INTO {{messages}} (queue, state, level, available_at, expires_at, size, body)
+  SELECT p.queue, CASE WHEN p.delay IS NULL THEN {READY} ELSE {DELAYED} END, p.level,
+    {{now}} + p.delay, {{now}} + p.life, p.size, p.body
+  FROM unnest(
+    CAST(:queues AS text[]), CAST(:levels AS smallint[]), CAST(:delays AS bigint[]),
+    CAST(:lives AS bigint[]), CAST(:sizes AS bigint[]), CAST(:bodies AS bytea[])
+  ) WITH ORDINALITY AS p(queue, level, delay, life, size, body, number)
+  WHERE NOT EXISTS (SELECT FROM moved) ORDER BY p.number
+)
+SELECT (SELECT array_agg(name) FROM moved),
+  CASE WHEN NOT EXISTS (SELECT FROM moved) THEN pg_notify(j.q, '') END
+FROM unnest(CAST(:channels AS text[])) AS j(q)
+"""
+
+_CLAIM_PARTS: Final = (
+    f"""
+WITH me AS MATERIALIZED (
+  SELECT 1 FROM {{sessions}} WHERE name = :session AND NOT lapsed AND lease_end > {{now}} FOR SHARE
+)
+UPDATE {{messages}} SET state = {CLAIMED}, claimed_by = :session WHERE id = ANY(ARRAY(
+  SELECT id FROM {{messages}} WHERE queue = :queue AND state = {READY}
+  AND EXISTS (SELECT FROM me)
+  AND NOT EXISTS (SELECT FROM {{messages}} WHERE queue = :queue AND state = {DELAYED}
+    AND available_at <= {{now}})""",
+    """
+  ORDER BY level, id LIMIT :limit FOR UPDATE SKIP LOCKED
+))
+RETURNING id, level, deliveries, coalesce(expires_at <= {now}, false), body
+""",
+)
+_CLAIM: Final = "".join(_CLAIM_PARTS)
+_CLAIM_EXPIRED: Final = " AND expires_at <= {now} AND (level, id) < (:before, :before_id)".join(
+    _CLAIM_PARTS
+)

@@ -1,0 +1,125 @@
+"""The transport: from a URL and options to a store. All else is the virtual transport's."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, ClassVar
+
+from sqlalchemy import Connection, MetaData, exc
+
+from kombu_core.exceptions import ConfigurationError
+from kombu_core.options import parse_options
+from kombu_core.transport import TransportParameters
+from kombu_core.virtual.transport import VirtualTransport
+from kombu_sqlalchemy.database import Database
+from kombu_sqlalchemy.engines import open_database, split_url
+from kombu_sqlalchemy.listening import ListeningWaiter
+from kombu_sqlalchemy.mysql import MySQLQueries
+from kombu_sqlalchemy.options import SQLAlchemyOptions
+from kombu_sqlalchemy.postgresql import PostgreSQLQueries
+from kombu_sqlalchemy.schema import Tables, check_tables, create_tables
+from kombu_sqlalchemy.sqlite import SQLiteQueries
+from kombu_sqlalchemy.store import MAX_BYTES, SQLAlchemyStore
+from kombu_sqlalchemy.waiting import PollingWaiter
+
+logger = logging.getLogger(__name__)
+
+
+class SQLAlchemyTransport(VirtualTransport):
+    """AMQP on PostgreSQL, MariaDB, MySQL or SQLite.
+
+    Raises:
+        ConfigurationError: From the constructor: an unknown option or database.
+    """
+
+    driver_type: ClassVar[str] = "sql"
+    driver_name: ClassVar[str] = "SQLAlchemy"
+
+    def __init__(self, parameters: TransportParameters) -> None:
+        self._url, from_url = split_url(parameters.url)
+        self._options = parse_options(
+            SQLAlchemyOptions,
+            {**from_url, **parameters.options},
+            source=f"the options of the {parameters.url.scheme} transport",
+        )
+        super().__init__(parameters, lease=self._options.lease)
+
+    def open_store(self) -> SQLAlchemyStore:
+        options = self._options
+        database = open_database(self._url, options, self.parameters.connect_timeout)
+        try:
+            return self._make_store(database)
+        except BaseException:
+            database.close()
+            raise
+
+    def _make_store(self, database: Database) -> SQLAlchemyStore:
+        options = self._options
+        tables = Tables(MetaData(), options.prefix, options.schema)
+        self._prepare(database, tables)
+        dialect = database.engine.dialect.name
+        if dialect == "postgresql":
+            queries = PostgreSQLQueries(tables, dialect)
+            return SQLAlchemyStore(database, queries, ListeningWaiter(database, queries))
+        place = f"{self._url.render_as_string()} {tables.messages.fullname}"
+        if dialect == "sqlite":
+            lite = SQLiteQueries(tables, dialect)
+            return SQLAlchemyStore(database, lite, PollingWaiter(database, lite, place, _glance))
+        mysql = MySQLQueries(tables, dialect)
+        return SQLAlchemyStore(
+            database,
+            mysql,
+            PollingWaiter(database, mysql, place),
+            max_message_bytes=database.run(_largest_packet),
+        )
+
+    def _prepare(self, database: Database, tables: Tables) -> None:
+        """See to it that the tables are there."""
+        if database.run(lambda connection: check_tables(connection, tables)):
+            return
+        options, backend = self._options, self._url.get_backend_name()
+        wanted = options.create_tables
+        if not (backend == "sqlite" if wanted is None else wanted):
+            raise ConfigurationError(
+                f"The tables {options.prefix}* are not there or of an older release. Create them "
+                "with kombu_sqlalchemy.create_tables(connection), with a migration made from "
+                "kombu_sqlalchemy.make_metadata(), or let the transport do it with the option "
+                "create_tables=True"
+            )
+        logger.info("Creating the tables %s* in %s", options.prefix, self._url)
+        try:
+            _create(database, options)
+        except exc.SQLAlchemyError as error:
+            raise database.translate(error) from error
+
+
+def _create(database: Database, options: SQLAlchemyOptions) -> None:
+    """Create the tables while no other process does."""
+
+    def create(connection: Connection) -> None:
+        if database.engine.dialect.name == "postgresql":
+            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7362871)")
+        create_tables(connection, prefix=options.prefix, schema=options.schema)
+
+    if database.engine.dialect.name not in ("mysql", "mariadb"):
+        database.transact(create)
+        return
+    # There each statement about tables is a transaction of its own.
+    with database.connect() as connection:
+        connection.exec_driver_sql("SELECT GET_LOCK('kombu_create_tables', 60)")
+        try:
+            create(connection)
+        finally:
+            connection.exec_driver_sql("SELECT RELEASE_LOCK('kombu_create_tables')")
+
+
+def _glance(connection: Connection) -> int:
+    """Return a number that changes when another connection has changed the file."""
+    return int(connection.exec_driver_sql("PRAGMA data_version").scalar_one())
+
+
+def _largest_packet(connection: Connection) -> int:
+    """Return how large an envelope may be: with its statement it is one packet."""
+    found: Any = connection.exec_driver_sql("SELECT @@max_allowed_packet").scalar_one()
+    # A client may have to escape each byte.
+    return min(MAX_BYTES, int(found) // 2 - 65536)
