@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypeVar
 
 from kombu_core.exceptions import (
+    AuthenticationError,
     ChannelError,
     ConfigurationError,
     ConnectError,
@@ -257,6 +258,7 @@ class Connection(Handles):
         retry(
             attempt,
             errors=_RETRYABLE,
+            hopeless=AuthenticationError,
             backoff=Backoff(
                 start=interval_start,
                 step=interval_step,
@@ -310,7 +312,13 @@ class Connection(Handles):
                     self._report_lost(error)
                     raise
 
-            return retry(attempt, errors=errors, backoff=backoff, errback=errback)
+            return retry(
+                attempt,
+                errors=errors,
+                hopeless=AuthenticationError,
+                backoff=backoff,
+                errback=errback,
+            )
 
         insured.__name__ = f"{getattr(fun, '__name__', 'call')}(insured)"
         return insured
@@ -336,7 +344,13 @@ class Connection(Handles):
             self._report_lost(error)
             if self._backoff is None:
                 raise
-            retry(self.connect, errors=_RETRYABLE, backoff=self._backoff, timeout=timeout)
+            retry(
+                self.connect,
+                errors=_RETRYABLE,
+                hopeless=AuthenticationError,
+                backoff=self._backoff,
+                timeout=timeout,
+            )
 
     def _report_lost(self, error: BaseException) -> None:
         transport = self._transport

@@ -90,6 +90,7 @@ def retry(
     function: Callable[[], T],
     *,
     errors: type[BaseException] | tuple[type[BaseException], ...],
+    hopeless: type[BaseException] | tuple[type[BaseException], ...] = (),
     backoff: Backoff | None = None,
     timeout: float | None = None,
     errback: Errback | None = None,
@@ -106,6 +107,7 @@ def retry(
     Args:
         function: What to call; bind its arguments with functools.partial.
         errors: What is worth another attempt; anything else comes out at once.
+        hopeless: What is not, though it is one of `errors`.
         backoff: The intervals and how many; None for the default one, which has no end.
         timeout: Seconds from now after which there is no further attempt.
         errback: Told of each error that is followed by another attempt.
@@ -120,6 +122,8 @@ def retry(
     while True:
         try:
             return function()
+        except hopeless:
+            raise
         except errors as exc:
             interval = next(intervals, None)
             if interval is not None and deadline is not None:

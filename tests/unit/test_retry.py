@@ -143,3 +143,10 @@ def test_no_time_means_one_attempt() -> None:
         retry(flaky, errors=OSError, timeout=0.0, clock=time, sleep=time.sleep)
     assert flaky.calls == 1
     assert time.slept == []
+
+
+def test_the_hopeless_among_the_errors_comes_out_at_once() -> None:
+    flaky = Flaky(100)
+    with pytest.raises(OSError, match="1"):
+        retry(flaky, errors=Exception, hopeless=OSError, backoff=EVEN)
+    assert flaky.calls == 1

@@ -16,6 +16,7 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 import kombu_redis
+from kombu_core import Connection
 from kombu_core.exceptions import (
     AccessRefusedError,
     AuthenticationError,
@@ -122,6 +123,13 @@ class TestCredentials:
             open_url(f"redis://{user}:{WRONG}@127.0.0.1:{guarded.port}/0")
         assert not caught.value.is_retryable
         assert WRONG not in told(caught.value)
+
+    def test_a_wrong_password_is_not_tried_again(self, guarded: RedisServer) -> None:
+        tried: list[BaseException] = []
+        connection = Connection(f"redis://:{WRONG}@127.0.0.1:{guarded.port}/0")
+        with pytest.raises(AuthenticationError):
+            connection.ensure_connection(lambda error, interval: tried.append(error), timeout=30)
+        assert tried == []
 
     def test_no_password(self, guarded: RedisServer) -> None:
         with pytest.raises(AuthenticationError):
