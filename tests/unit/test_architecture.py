@@ -46,8 +46,9 @@ LAYERS = (
     ("pools", "clocks", "qos", "broadcast", "eventloop", "insurance"),
     ("patterns",),
     ("mixins",),
-    ("rpc_wire",),
+    ("rpc_wire", "pidbox_node"),
     ("rpc_server",),
+    ("routing_explanation",),
     ("rpc", "pidbox", "retries", "idempotence", "topology_plan"),
     ("",),  # the package itself: what it exports
     ("testing",),
