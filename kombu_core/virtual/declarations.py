@@ -90,13 +90,11 @@ class Declarations:
 
     def _delete_exchange(self, there: ExchangeRecord, leaving: list[Binding]) -> bool:
         """Delete it if it is still as it was read; False if not."""
-        reached = {binding.destination for binding in leaving}
-        targets = [_destination_key(destination) for destination in reached]
         destination = Destination("exchange", there.name)
-        done = False
+        reached = {binding.destination for binding in leaving} - {destination}
+        targets = [_destination_key(place) for place in reached]
 
         def decide(documents: list[Document]) -> Changes | None:
-            nonlocal done
             now = exchange_record(there.name, documents[0])
             if now != there:
                 return None
@@ -108,7 +106,6 @@ class Declarations:
                 if record is not None:
                     sources = tuple(name for name in record.sources if name != there.name)
                     changes[document.key] = dump(replace(record, sources=sources))
-            done = True
             return Changes(changes)
 
         for source in there.sources:
@@ -116,8 +113,7 @@ class Declarations:
                 self._remove_binding(source, binding)
         if there.name in there.sources:
             there = self._directory.exchange(there.name)  # It was bound to itself.
-        self._directory.change([exchange_key(there.name), *targets], decide)
-        return done
+        return self._directory.change([exchange_key(there.name), *targets], decide) is not None
 
     def _delete_if_abandoned(self, name: str) -> None:
         """Delete an auto-delete exchange that has no bindings any more."""
