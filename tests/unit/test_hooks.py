@@ -198,7 +198,7 @@ def test_kombu_message_published_tells_how_it_ended(faults: Faults, log: Log) ->
             ({"mandatory": True}, UnroutableError),
         ):
             with pytest.raises(error):
-                producer.publish("x", "nowhere", **options)  # type: ignore[arg-type]
+                producer.publish("x", "nowhere", **options)
     bodies = [(envelope.body, type(error)) for _, envelope, error in log.calls]
     assert bodies == [(b"1", type(None)), (b"x", NotFoundError), (b"x", UnroutableError)]
     assert {transport for transport, _, _ in log.calls} == {faults.transports[0]}

@@ -1,0 +1,167 @@
+"""Claimed messages on their way to consumers: none is forgotten, whatever fails in between."""
+
+from __future__ import annotations
+
+import pytest
+
+from kombu_core.exceptions import (
+    ConnectionLostError,
+    EncodeError,
+    LeaseLostError,
+    OperationalError,
+)
+from kombu_core.message import Message
+from kombu_core.transport import TransportParameters
+from kombu_core.url import parse
+from kombu_core.virtual.broker import QUARANTINE
+from kombu_core.virtual.channel import VirtualChannel
+from kombu_core.virtual.store import Batch, Counts, Want
+from tests.unit.watched import Store, Transport, count, drain, put
+
+
+@pytest.fixture
+def transport() -> Transport:
+    transport = Transport(TransportParameters(parse("memory://"), {}))
+    transport.connect()
+    return transport
+
+
+@pytest.fixture
+def channel(transport: Transport) -> VirtualChannel:
+    channel = transport.channel()
+    channel.queue_declare("dead")
+    arguments = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}
+    channel.queue_declare("q", arguments=arguments)
+    return channel
+
+
+class Refusal:
+    """Refuses the commits that put into a queue, until it is lifted."""
+
+    def __init__(self, store: Store, queue: str, error: Exception) -> None:
+        self.queue, self.error = queue, error
+        store.on_commit = self
+
+    def __call__(self, batch: Batch) -> None:
+        if any(put.queue == self.queue for put in batch.puts):
+            raise self.error
+
+
+# -- what fails between claim and delivery -----------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["consume", "get"])
+@pytest.mark.parametrize("trouble", ["expired", "broken"])
+def test_what_was_claimed_goes_back_if_a_message_cannot_be_put_away(
+    transport: Transport, channel: VirtualChannel, way: str, trouble: str
+) -> None:
+    got: list[Message] = []
+    put(transport, b"1")
+    if trouble == "expired":
+        put(transport, b"x", ttl=0.0)
+    else:
+        put(transport, b"broken")
+    put(transport, b"2")
+    target = "dead" if trouble == "expired" else QUARANTINE
+    Refusal(transport.store, target, EncodeError("its headers are too large"))
+
+    def look() -> None:
+        if way == "consume":
+            transport.drain_events(timeout=0)
+        else:
+            while (message := channel.basic_get("q")) is not None:
+                got.append(message)
+
+    if way == "consume":
+        channel.basic_consume("q", got.append)
+    with pytest.raises(EncodeError):
+        look()
+    held = len(got)
+    assert count(transport) == Counts(3 - held, held, 0)
+    transport.store.on_commit = None
+    if way == "consume":
+        drain(transport)
+    else:
+        look()
+    assert [message.body for message in got] == [b"1", b"2"]
+    assert [message.redelivered for message in got] == [False, False]
+    assert count(transport, target).ready == 1
+
+
+def test_messages_that_a_keeper_cannot_expire_go_back(
+    transport: Transport, channel: VirtualChannel
+) -> None:
+    transport.begin_session()
+    put(transport, b"1", b"2", ttl=0.0)
+    Refusal(transport.store, "dead", EncodeError("no"))
+    with pytest.raises(EncodeError):
+        transport.parts.broker.expire(["q"])
+    assert count(transport) == Counts(2, 0, 0)
+
+
+@pytest.mark.parametrize("method", ["nack", "recover", "tx_commit"])
+def test_a_settle_that_fails_can_be_tried_again(
+    transport: Transport, channel: VirtualChannel, method: str
+) -> None:
+    put(transport, b"1", b"2")
+    if method == "tx_commit":
+        channel.tx_select()
+    for _ in range(2):
+        assert channel.basic_get("q") is not None
+    if method == "tx_commit":
+        channel.basic_ack(2, multiple=True)
+
+    def settle() -> None:
+        if method == "nack":
+            channel.basic_nack(2, multiple=True)
+        elif method == "recover":
+            channel.basic_recover()
+        else:
+            channel.tx_commit()
+
+    errors: list[Exception] = [OperationalError("busy")]
+
+    def fail(batch: Batch) -> None:
+        if errors and (batch.acks or batch.releases):
+            raise errors.pop()
+
+    transport.store.on_commit = fail
+    with pytest.raises(OperationalError):
+        settle()
+    assert count(transport).claimed == 2
+    if method == "tx_commit":
+        channel.basic_ack(2, multiple=True)
+    settle()
+    assert count(transport) == (Counts(0, 0, 0) if method == "tx_commit" else Counts(2, 0, 0))
+
+
+def test_a_channel_that_cannot_give_back_gives_the_session_up(
+    transport: Transport, channel: VirtualChannel
+) -> None:
+    put(transport, b"1")
+    assert channel.basic_get("q") is not None
+
+    def fail(batch: Batch) -> None:
+        raise ConnectionLostError("cut")
+
+    transport.store.on_commit = fail
+    with pytest.raises(ConnectionLostError):
+        channel.close()
+    assert not transport.is_connected
+    store, transport.store.on_commit = transport.store, None
+    transport.close()
+    assert store.count("q") == Counts(1, 0, 0)
+
+
+def test_an_ack_of_many_sends_all_though_one_is_lost(
+    transport: Transport, channel: VirtualChannel
+) -> None:
+    put(transport, *[b"x"] * 100)
+    for _ in range(100):
+        channel.basic_get("q")
+    transport.parts.broker.store.end(transport.parts.session)
+    transport.parts.broker.store.begin("other", 60.0)
+    (lost,) = transport.store.claim([Want("q", 1)], "other", 1)
+    with pytest.raises(LeaseLostError):
+        channel.basic_ack(0, multiple=True)
+    assert transport.store.count("q").claimed == 1, lost
