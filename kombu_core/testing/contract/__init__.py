@@ -31,6 +31,7 @@ from kombu_core.testing.contract.expiry import ExpiryContract
 from kombu_core.testing.contract.forks import ForkContract
 from kombu_core.testing.contract.headers import HeadersContract
 from kombu_core.testing.contract.limits import LimitContract
+from kombu_core.testing.contract.patterns import PatternContract
 from kombu_core.testing.contract.prefetch import PrefetchContract
 from kombu_core.testing.contract.priority import PriorityContract
 from kombu_core.testing.contract.publishing import PublishingContract, TransactionContract
@@ -78,5 +79,7 @@ class ChannelContract(
     """Every topic that speaks `Channel`; the client of any AMQP broker can be put behind it."""
 
 
-class TransportContract(ChannelContract, ThreadContract, ForkContract, ApplicationContract):
+class TransportContract(
+    ChannelContract, ThreadContract, ForkContract, ApplicationContract, PatternContract
+):
     """Everything: what a transport behind `kombu_core.Connection` has to pass."""
