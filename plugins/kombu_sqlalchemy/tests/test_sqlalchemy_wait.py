@@ -112,7 +112,7 @@ def test_idle_waiting_takes_no_processor_time(store: SQLAlchemyStore, backend: s
     store.wait(["q"], 0.1)
     begun = time.process_time()
     store.wait(["q"], 2)
-    assert time.process_time() - begun < (0.06 if backend == "mariadb" else 0.02)
+    assert time.process_time() - begun < (0.1 if backend == "mariadb" else 0.03)
 
 
 def test_one_batch_wakes_all_who_wait(me: SQLAlchemyStore, open_store: OpenStore) -> None:

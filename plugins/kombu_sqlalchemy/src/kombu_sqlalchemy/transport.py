@@ -115,7 +115,9 @@ def _create(database: Database, options: SQLAlchemyOptions) -> None:
 
 def _glance(connection: Connection) -> int:
     """Return a number that changes when another connection has changed the file."""
-    return int(connection.exec_driver_sql("PRAGMA data_version").scalar_one())
+    # The driver itself, for this is asked for all the time.
+    driver: Any = connection.connection.driver_connection
+    return int(driver.execute("PRAGMA data_version").fetchone()[0])
 
 
 def _largest_packet(connection: Connection) -> int:

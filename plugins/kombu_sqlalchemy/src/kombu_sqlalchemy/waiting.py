@@ -16,7 +16,7 @@ from kombu_sqlalchemy.messages import Queries, soonest
 
 #: Seconds between two looks: at first, and when nothing came for a while.
 _FIRST_PAUSE: Final = 0.002
-_LONGEST_PAUSE: Final = 0.02
+_LONGEST_PAUSE: Final = 0.03
 #: How much longer each pause is.
 _GROWTH: Final = 1.25
 
