@@ -34,7 +34,7 @@ from kombu_core.virtual.directory import Directory
 from kombu_core.virtual.keeper import Keeper
 from kombu_core.virtual.routing import EXCHANGE_TYPES, BindingTable
 from kombu_core.virtual.store import Claim, Store
-from kombu_core.virtual.topology import expiry_session, mark_of, session_prefix
+from kombu_core.virtual.topology import expiry_session, mark_of, queue_key, session_prefix
 
 if TYPE_CHECKING:
     from kombu_core.connection import Connection
@@ -373,6 +373,8 @@ class VirtualTransport:
         self.flush()
         if self._kept and now >= self._keep_at:
             self._keep_queues(parts, now)
+        if self._expiring and now >= self._reap_at:
+            self._forget_deleted(parts)
         self.reap_when_due(now)
         due = min(self._renew_at, self._reap_at)
         if self._kept:
@@ -383,6 +385,13 @@ class VirtualTransport:
                 self._expire_at = now + (0.0 if has_more else EXPIRY_INTERVAL)
             due = min(due, self._expire_at)
         return due
+
+    def _forget_deleted(self, parts: Parts) -> None:
+        """Nothing expires any more in queues that are gone."""
+        watched = tuple(self._expiring)
+        documents = parts.broker.store.read([queue_key(queue) for queue in watched])
+        there = zip(watched, documents, strict=True)
+        self._expiring.difference_update(queue for queue, found in there if not found.version)
 
     def _leased(self, now: float) -> None:
         self._leased_until = now + self._lease * _SESSION_SHARE

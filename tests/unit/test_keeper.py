@@ -222,6 +222,16 @@ def test_an_expired_message_is_dead_lettered_though_nobody_consumes(
     assert store.count("mortal").claimed == 0
 
 
+def test_queues_that_are_gone_are_watched_no_more(
+    transport: Transport, channel: VirtualChannel
+) -> None:
+    for queue in ("kept", "gone"):
+        channel.queue_declare(queue, arguments={"x-message-ttl": 1000})
+    channel.queue_delete("gone")
+    transport.upkeep(1e9)
+    assert transport._expiring == {"kept"}
+
+
 # -- fork ------------------------------------------------------------------------------------
 
 
