@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from kombu_core.entity import Exchange, Queue, binding
     from kombu_core.exceptions import KombuError
     from kombu_core.message import Message
+    from kombu_core.patterns import eventloop, uuid
+    from kombu_core.pools import connections, producers
     from kombu_core.producer import Producer
 
 _HOMES = {
@@ -28,6 +30,10 @@ _HOMES = {
     "Producer": "producer",
     "Queue": "entity",
     "binding": "entity",
+    "connections": "pools",
+    "eventloop": "patterns",
+    "producers": "pools",
+    "uuid": "patterns",
 }
 
 __all__ = [
@@ -40,6 +46,10 @@ __all__ = [
     "Producer",
     "Queue",
     "binding",
+    "connections",
+    "eventloop",
+    "producers",
+    "uuid",
 ]
 
 

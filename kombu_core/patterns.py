@@ -3,15 +3,15 @@
 from uuid import uuid4
 
 from kombu_core.broadcast import Broadcast
-from kombu_core.eventloop import (
+from kombu_core.insurance import ignore_errors, insured, maybe_declare
+from kombu_core.qos import PREFETCH_COUNT_MAX, QoS
+from kombu_core.receiving import (
     collect_replies,
     drain_consumer,
     eventloop,
     itermessages,
     send_reply,
 )
-from kombu_core.insurance import ignore_errors, insured, maybe_declare
-from kombu_core.qos import PREFETCH_COUNT_MAX, QoS
 
 __all__ = [
     "PREFETCH_COUNT_MAX",

@@ -43,7 +43,7 @@ LAYERS = (
     ("messaging", "batches", "simple", "resource"),
     ("handles",),
     ("connection",),
-    ("pools", "clocks", "qos", "broadcast", "eventloop", "insurance"),
+    ("pools", "clocks", "qos", "broadcast", "receiving", "insurance"),
     ("patterns",),
     ("mixins",),
     ("rpc_wire", "pidbox_node"),
