@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable, Iterable, Mapping
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypeVar
 
 from kombu_core.exceptions import (
@@ -13,6 +14,7 @@ from kombu_core.exceptions import (
     ConnectError,
     ConnectionLostError,
     OperationalError,
+    OperationTimeoutError,
 )
 from kombu_core.handles import Handles
 from kombu_core.plugins import Plugins, default_plugins
@@ -333,7 +335,8 @@ class Connection(Handles):
 
         Raises:
             OperationTimeoutError: Nothing came (it is a TimeoutError).
-            ConnectionLostError: The broker went away; see `ensure_connection`.
+            ConnectionLostError: The broker went away, and there is no `recovery`.
+            ConnectError: It did not come back before the attempts of `recovery` were used up.
         """
         try:
             transport = self._transport
@@ -344,13 +347,25 @@ class Connection(Handles):
             self._report_lost(error)
             if self._backoff is None:
                 raise
+            self._reconnect(self._backoff, timeout)
+
+    def _reconnect(self, backoff: Backoff, timeout: float | None) -> None:
+        """Connect again; if the time is over before, the next drain goes on with it."""
+        deadline = None if timeout is None else monotonic() + timeout
+        try:
             retry(
                 self.connect,
                 errors=_RETRYABLE,
                 hopeless=AuthenticationError,
-                backoff=self._backoff,
+                backoff=backoff,
                 timeout=timeout,
             )
+        except AuthenticationError:
+            raise
+        except _RETRYABLE as error:
+            if deadline is None or monotonic() < deadline:
+                raise
+            raise OperationTimeoutError(f"Nothing came, there is no connection: {error}") from error
 
     def _report_lost(self, error: BaseException) -> None:
         transport = self._transport
