@@ -303,7 +303,9 @@ class Connection(Handles):
                     self.connect()
                 if not is_first:
                     channel = self.default_channel
-                    if obj is not None:
+                    used = getattr(obj, "used_channel", None)
+                    # Connecting has given a user of this connection its channel already.
+                    if obj is not None and (used is None or not used.is_open):
                         obj.revive(channel)
                     if on_revive is not None:
                         on_revive(channel)
