@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from kombu_amqp.transport import AmqpTransport
 from kombu_core.capabilities import Capabilities, StoreCapabilities
 from kombu_core.memory import MemoryStore, MemoryTransport
 from kombu_core.transport import TransportParameters
@@ -25,10 +26,11 @@ def capabilities() -> list[Capabilities]:
         (MemoryTransport, "memory://", MemoryStore.capabilities),
         (RedisTransport, "redis://", RedisStore.capabilities),
     ]
-    return [
+    virtual = [
         transport(TransportParameters(parse(url), {})).make_capabilities(store)
         for transport, url, store in stores
     ]
+    return [*virtual, AmqpTransport.capabilities]
 
 
 def page() -> str:
