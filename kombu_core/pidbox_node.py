@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 
 from kombu_core.consumer import Consumer
-from kombu_core.exceptions import ConfigurationError, ResourceLockedError
+from kombu_core.exceptions import ConfigurationError, EncodeError, ResourceLockedError
 from kombu_core.message import Message
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class Node:
         if message is not None:
             clock = message.headers.get("clock")
             self.adjust_clock(clock if isinstance(clock, int) else 0)
-        if not isinstance(body, Mapping) or not isinstance(body.get("method"), str):
+        if not _is_command(body):
             logger.error("Not a command: %r", message)
             return None
         if not self._is_meant(body):
@@ -162,10 +162,11 @@ class Node:
         if not pattern:
             return True
         matches = MATCHERS.get(body.get("matcher") or "glob")
-        if matches is None:
-            logger.error("A command chooses nodes by %r, which is unknown", body.get("matcher"))
+        try:
+            return matches is not None and bool(matches(self.hostname, pattern))
+        except re.error as error:
+            logger.error("A command chooses nodes by %r: %s", pattern, error)
             return False
-        return bool(matches(self.hostname, pattern))
 
     def dispatch(
         self,
@@ -182,9 +183,12 @@ class Node:
             logger.exception("The command %r failed", method)
             reply = {"error": repr(error)}
         if reply_to:
-            self.reply(
-                {self.hostname: reply}, reply_to["exchange"], reply_to["routing_key"], ticket
-            )
+            to = reply_to["exchange"], reply_to["routing_key"], ticket
+            try:
+                self.reply({self.hostname: reply}, *to)
+            except EncodeError as error:
+                logger.exception("The reply of the command %r cannot be sent", method)
+                self.reply({self.hostname: {"error": repr(error)}}, *to)
         return reply
 
     def handle(self, method: str, arguments: Mapping[str, Any] | None = None) -> Any:
@@ -200,7 +204,11 @@ class Node:
         return self.handle(method, arguments)
 
     def reply(self, data: Any, exchange: str, routing_key: str, ticket: str | None) -> None:
-        """Send a reply."""
+        """Send a reply, to the exchange of the mailbox; one to another exchange is not sent."""
+        if exchange != self.mailbox.reply_exchange.name:
+            # Declaring it could fail, and then this node would hear no more.
+            logger.error("A command wants its reply in a strange exchange: %r", exchange)
+            return
         self.mailbox.publish_reply(
             data,
             exchange,
@@ -212,3 +220,26 @@ class Node:
 
     def __repr__(self) -> str:
         return f"<Node: {self.hostname} of {self.mailbox.namespace}>"
+
+
+def _is_command(body: Any) -> bool:
+    """Whether all parts of it are of the types that they should be; anybody may have sent it."""
+    match body:
+        case {"method": str()}:
+            reply_to = body.get("reply_to")
+            return (
+                isinstance(body.get("arguments"), dict | None)
+                and isinstance(body.get("destination"), list | None)
+                and isinstance(body.get("pattern"), str | None)
+                and isinstance(body.get("matcher"), str | None)
+                and isinstance(body.get("ticket"), str | None)
+                and (not reply_to or _is_address(reply_to))
+            )
+    return False
+
+
+def _is_address(reply_to: Any) -> bool:
+    match reply_to:
+        case {"exchange": str(), "routing_key": str()}:
+            return True
+    return False

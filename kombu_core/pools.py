@@ -55,10 +55,13 @@ class ProducerPool(Resource[Producer]):
     ) -> None:
         self.connections = connections
         self._make = Producer
+        super().__init__(limit)
+
+    def begin(self) -> None:
         #: One for each connection, which remembers what it declared.
         self._made = {}
         self._taken: dict[int, Connection] = {}
-        super().__init__(limit)
+        super().begin()
 
     def new(self, timeout: float | None) -> Producer:
         connection = self.connections.acquire(block=True, timeout=timeout)

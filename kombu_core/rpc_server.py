@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from kombu_core.consumer import Consumer
 from kombu_core.entity import Queue
-from kombu_core.exceptions import ConfigurationError, EncodeError
+from kombu_core.exceptions import (
+    ConfigurationError,
+    DeliveryError,
+    EncodeError,
+    OperationTimeoutError,
+)
 from kombu_core.message import Message
 from kombu_core.mixins import ConsumerProducerMixin
 from kombu_core.rpc_wire import read_call, to_queue, write_failure
@@ -115,6 +120,8 @@ class RPCServer(ConsumerProducerMixin):
                 self._answer(message, answer)
             except EncodeError as error:
                 self._answer(message, write_failure(error))
+            except (DeliveryError, OperationTimeoutError) as error:
+                logger.error("An answer cannot be delivered: %r", error)
         message.ack()
 
     def _execute(self, message: Message) -> Any:

@@ -9,11 +9,23 @@ from typing import Any
 
 import pytest
 
-from kombu_core import Connection
+from kombu_core import Connection, Exchange
 from kombu_core.exceptions import ConfigurationError, ResourceLockedError
 from kombu_core.patterns import eventloop
 from kombu_core.pidbox import Mailbox, Node
 from kombu_core.pools import ProducerPool
+
+#: What anybody may send to a mailbox.
+STRANGE = [
+    b"{",
+    b"[1]",
+    b'{"method": 1}',
+    b'{"method": "ping", "destination": 5}',
+    b'{"method": "ping", "arguments": [1]}',
+    b'{"method": "ping", "pattern": {}, "matcher": "glob"}',
+    b'{"method": "ping", "reply_to": "me"}',
+    b'{"method": "ping", "reply_to": {"exchange": 1}}',
+]
 
 
 @pytest.fixture
@@ -132,11 +144,35 @@ def test_what_is_no_command_is_logged(
 ) -> None:
     producer = connection.Producer(exchange=mailbox.exchange)
     with caplog.at_level(logging.ERROR):
-        for body, content_type in ((b"{", "application/json"), (b"[1]", "application/json")):
-            producer.publish(body, content_type=content_type)
+        for body in STRANGE:
+            producer.publish(body, content_type="application/json")
         producer.publish("text")
         assert mailbox(connection).call(["one", "two"], "ping", timeout=10)
-    assert caplog.text.count("Not a command") == 6
+    assert caplog.text.count("Not a command") == 2 * (len(STRANGE) + 1)
+
+
+def test_a_reply_goes_nowhere_strange(
+    mailbox: Mailbox,
+    connection: Connection,
+    nodes: list[Running],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    Exchange("precious", "topic")(connection).declare()
+    producer = connection.Producer(exchange=mailbox.exchange, serializer="json")
+    reply_to = {"exchange": "precious", "routing_key": "x"}
+    producer.publish({"method": "ping", "reply_to": reply_to})
+    producer.publish({"method": "ping", "pattern": "(", "matcher": "pcre"})
+    assert len(mailbox(connection).call(["one", "two"], "ping", timeout=10)) == 2
+    assert [node.log for node in nodes] == [[{}, {}], [{}, {}]]
+    assert caplog.text.count("strange exchange") == 2
+
+
+def test_a_reply_that_cannot_be_sent_is_an_error(
+    mailbox: Mailbox, connection: Connection, nodes: list[Running]
+) -> None:
+    nodes[0].node.handlers["odd"] = lambda state: object()
+    (reply,) = mailbox(connection).call(["one"], "odd", timeout=10)
+    assert "EncodeError" in reply["one"]["error"]
 
 
 def test_a_name_is_for_one_node(
