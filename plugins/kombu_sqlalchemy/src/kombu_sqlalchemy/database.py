@@ -36,15 +36,23 @@ class Database:
         begin: What begins a transaction that will write.
         file: Of SQLite: within this process one transaction at a time writes to it, so that
             threads need not find out by trying.
+        patience: Seconds after which a transaction that others are in the way of is given up.
         secrets: What must not be in the text of an error.
     """
 
     def __init__(
-        self, engine: Engine, *, begin: str, file: str | None = None, secrets: tuple[str, ...] = ()
+        self,
+        engine: Engine,
+        *,
+        begin: str,
+        file: str | None = None,
+        patience: float = 10.0,
+        secrets: tuple[str, ...] = (),
     ) -> None:
         self.engine = engine
         self._begin = begin
         self._file = file
+        self._patience = patience
         self._secrets = secrets
         self._is_closed = False
         self._kept: list[Any] = []
@@ -58,7 +66,7 @@ class Database:
             ConnectError: The database cannot be reached.
             AuthenticationError: It refused the credentials.
         """
-        self._connect(is_first=True).close()
+        self._connect().close()
 
     def run(self, work: Callable[[Connection], T], *, writes: bool = False) -> T:
         """Call `work` with a connection on which each statement is a transaction of its own.
@@ -112,29 +120,34 @@ class Database:
 
     def _retry(self, work: Callable[[Connection], T], *, writes: bool) -> T:
         pause = _FIRST_PAUSE
+        deadline = time.monotonic() + self._patience
         for left in reversed(range(_TRIES)):
             connection = self._connect()
             try:
                 with _writers(self._file) if writes and self._file else nullcontext():
                     return work(connection)
             except exc.SQLAlchemyError as error:
-                is_last = not left or not isinstance(error, exc.DBAPIError)
-                if is_last or not is_worth_another_try(error):  # type: ignore[arg-type]
+                is_last = not left or time.monotonic() > deadline
+                if is_last or not is_worth_another_try(error):
                     raise self.translate(error) from error
-                logger.debug("Another transaction was in the way: %s", error.orig)  # type: ignore[attr-defined]
+                logger.debug("Another transaction was in the way: %s", error)
             finally:
                 connection.close()
             time.sleep(random.uniform(0.5, 1.0) * pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
         raise OperationalError("Other transactions were in the way all the time")
 
-    def _connect(self, *, is_first: bool = False) -> Connection:
+    def _connect(self) -> Connection:
         if self._is_closed:
             raise ConnectionLostError("The store is closed")
         try:
             return self.engine.connect()
         except exc.SQLAlchemyError as error:
             found = translated(error, secrets=self._secrets, connecting=True)
+        except self.driver_error as error:  # from what is set up on a new connection
+            found = translated(
+                exc.DBAPIError("", None, error), secrets=self._secrets, connecting=True
+            )
         # Outside of the handler: a driver quotes the whole address, with the password in it.
         raise found
 

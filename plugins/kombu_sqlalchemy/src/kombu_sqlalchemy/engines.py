@@ -107,6 +107,7 @@ def open_database(url: URL, options: SQLAlchemyOptions, connect_timeout: float) 
         engine,
         begin=_BEGIN[backend],
         file=os.path.realpath(url.database or "") if backend == "sqlite" else None,
+        patience=options.lock_timeout,
         secrets=(str(url.password),) if url.password else (),
     )
     try:
@@ -133,8 +134,12 @@ def _postgresql(options: SQLAlchemyOptions, timeout: float) -> tuple[dict[str, A
     }
     statements = (
         f"SET lock_timeout = {round(options.lock_timeout * 1000)}",
-        # A plan that was made for a short queue would be kept when the queue is long.
-        "SET plan_cache_mode = force_custom_plan",
+        # Everything here is found by an index, in its order, however long a queue was when a
+        # plan for it was made and kept.
+        "SET enable_seqscan = off",
+        "SET enable_bitmapscan = off",
+        "SET enable_sort = off",
+        "SET jit = off",
     )
     return arguments, lambda connection: _execute(connection, statements)
 

@@ -48,8 +48,10 @@ def _number(error: BaseException | None) -> int:
     return first if isinstance(first, int) else 0
 
 
-def is_worth_another_try(error: exc.DBAPIError) -> bool:
+def is_worth_another_try(error: exc.SQLAlchemyError) -> bool:
     """Tell whether the transaction was undone because of another one, and may just run again."""
+    if not isinstance(error, exc.DBAPIError):
+        return False
     cause = error.orig
     if hasattr(cause, "sqlite_errorcode"):
         return _number(cause) in _BUSY

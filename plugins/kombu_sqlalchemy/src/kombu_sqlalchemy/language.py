@@ -31,6 +31,8 @@ class Language:
     expands: ClassVar[bool] = False
 
     def __init__(self, tables: Tables, dialect: str) -> None:
+        #: Name of the table of messages.
+        self.table = tables.messages.fullname
         self._names = {
             "documents": tables.documents.fullname,
             "messages": tables.messages.fullname,

@@ -57,6 +57,13 @@ class PostgreSQLQueries(Queries):
         messages: Sequence[Message],
         expect: Sequence[tuple[str, int]],
     ) -> None:
+        if (
+            len(messages) == 1
+            and len(expect) <= _MOST_GUARDS
+            and self._publish_one(connection, messages[0], expect)
+        ):
+            return
+        # Many, or a document moved, or is not there as it should be: this tells which.
         columns = list(zip(*messages, strict=True))
         queues, levels, delays, lives, sizes, bodies = map(list, columns)
         found = self.rows(
@@ -75,6 +82,24 @@ class PostgreSQLQueries(Queries):
         moved = found[0][0]
         if moved:
             raise Conflict(moved)
+
+    def _publish_one(
+        self, connection: Connection, message: Message, expect: Sequence[tuple[str, int]]
+    ) -> bool:
+        """Publish what most publish, in less time; False if a document is not as expected."""
+        parameters: dict[str, Any] = {
+            "queue": message.queue,
+            "state": message.state,
+            "level": message.level,
+            "delay": message.delay,
+            "life": message.life,
+            "size": message.size,
+            "body": message.body,
+            "channel": self.channel(message.queue),
+        }
+        for number, (key, version) in enumerate(sorted(expect)):
+            parameters[f"k{number}"], parameters[f"v{number}"] = key, version
+        return bool(self.rows(connection, _PUBLISH_ONE[len(expect)], **parameters))
 
     def insert(self, connection: Connection, messages: Sequence[Message]) -> None:
         if messages:
@@ -100,6 +125,30 @@ class PostgreSQLQueries(Queries):
         )
         return sorted(map(taken, found), key=lambda row: (row.level, row.id))
 
+
+#: Guards of a publish of one message.
+_MOST_GUARDS: Final = 8
+
+_PUBLISH_ONE: Final = tuple(
+    """
+WITH put AS (
+  INSERT INTO {messages} (queue, state, level, available_at, expires_at, size, body)
+  SELECT CAST(:queue AS text), CAST(:state AS smallint), CAST(:level AS smallint),
+    {now} + CAST(:delay AS bigint), {now} + CAST(:life AS bigint), CAST(:size AS bigint),
+    CAST(:body AS bytea)"""
+    + "".join(
+        f"""
+  {"AND" if number else "WHERE"} EXISTS (SELECT FROM {{documents}}
+    WHERE name = CAST(:k{number} AS text) AND version = CAST(:v{number} AS bigint) FOR SHARE)"""
+        for number in range(count)
+    )
+    + """
+  RETURNING queue
+)
+SELECT pg_notify(CAST(:channel AS text), '') FROM put
+"""
+    for count in range(_MOST_GUARDS + 1)
+)
 
 #: FOR SHARE waits for whoever changes a document just now, and then sees the new version: so this
 #: is guarded by what is there when it is committed, whenever it began.
