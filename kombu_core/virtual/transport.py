@@ -249,7 +249,9 @@ class VirtualTransport:
     # -- draining --------------------------------------------------------------------------
 
     def drain_events(self, timeout: float | None = None) -> None:
-        if not self._draining.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
+        if not self._draining.acquire(False) and not self._draining.acquire(
+            timeout=-1 if timeout is None else max(0.0, timeout)
+        ):
             raise OperationTimeoutError("Another thread was draining for all of the timeout")
         try:
             dispatcher = (self._parts or self.parts).dispatcher
