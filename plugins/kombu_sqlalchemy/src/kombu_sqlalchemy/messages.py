@@ -87,6 +87,13 @@ class Queries(DocumentQueries, SessionQueries):
     #: Whether `claim` needs no transaction around it.
     claims_alone: ClassVar[bool] = True
 
+    def is_writing(self, connection: Connection) -> bool:
+        """Whether nobody else may write while this connection's transaction lasts."""
+        return False
+
+    def write_first(self, connection: Connection) -> None:
+        """Make sure, before the first look, that nothing moves until the transaction's end."""
+
     def publishes_alone(
         self, messages: Sequence[Message], expect: Sequence[tuple[str, int]]
     ) -> bool:

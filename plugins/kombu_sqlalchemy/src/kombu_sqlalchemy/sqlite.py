@@ -27,6 +27,13 @@ class SQLiteQueries(Queries):
             return f"IN (SELECT value FROM json_each(:{name}))"
         return f"(SELECT value AS q FROM json_each(:{name})) AS j"
 
+    def is_writing(self, connection: Connection) -> bool:
+        # The driver begins a transaction before the first statement that writes.
+        return bool(getattr(connection.connection.driver_connection, "in_transaction", False))
+
+    def write_first(self, connection: Connection) -> None:
+        self.change(connection, "UPDATE {meta} SET value = value WHERE name = 'counter'")
+
     def publishes_alone(
         self, messages: Sequence[Message], expect: Sequence[tuple[str, int]]
     ) -> bool:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, exc
 
 from kombu_core.capabilities import StoreCapabilities
-from kombu_core.exceptions import SessionLostError
+from kombu_core.exceptions import OperationalError, SessionLostError
 from kombu_core.virtual.envelope import decode
 from kombu_core.virtual.store import (
     Batch,
@@ -34,6 +34,14 @@ T = TypeVar("T")
 _STORED: Final = CommitResult()
 #: PostgreSQL's values and SQLite's end at 1 GB, their way there a little earlier.
 MAX_BYTES: Final = 512 * 1024 * 1024
+
+
+class Joined(NamedTuple):
+    """A transaction of the application's that a thread's commits are part of."""
+
+    connection: Connection
+    #: Called with the claims that were acknowledged in it, and with those that were released.
+    settled: Callable[[Sequence[Claim], Sequence[Claim]], object]
 
 
 class SQLAlchemyStore:
@@ -79,6 +87,7 @@ class SQLAlchemyStore:
         expect: Sequence[tuple[str, int]],
         drops: Sequence[Drop] = (),
     ) -> WriteResult:
+        self._refuse_to_wait()
         written = {key: value for key, value in changes.items() if value is not None}
         deleted = [key for key, value in changes.items() if value is None]
         queries = self.queries
@@ -113,8 +122,9 @@ class SQLAlchemyStore:
     def commit(self, batch: Batch) -> CommitResult:
         puts, acks, releases, expect, session, limits = batch
         queries = self.queries
-        if self.joined is not None:
-            return self._commit(self.joined, batch)
+        joined = self.joined
+        if joined is not None:
+            return self._commit_joined(joined, batch)
         if puts and not (acks or releases or limits):
             messages = [Message.of(put) for put in puts]
             run = self.database.transact
@@ -310,6 +320,7 @@ class SQLAlchemyStore:
     # -- sessions --------------------------------------------------------------------------
 
     def begin(self, session: str, ttl: float) -> None:
+        self._refuse_to_wait()
         self._run_alone(lambda connection: self.queries.begin(connection, session, micros(ttl)))
 
     def renew(self, session: str, ttl: float) -> bool:
@@ -352,13 +363,31 @@ class SQLAlchemyStore:
     # -- in the transaction of the application ---------------------------------------------
 
     @property
-    def joined(self) -> Connection | None:
-        """The connection that this thread's commits go through instead of one of the store's."""
-        return getattr(self._joined, "connection", None)
+    def joined(self) -> Joined | None:
+        """What this thread's commits are part of; None: of nothing."""
+        return getattr(self._joined, "value", None)
 
     @joined.setter
-    def joined(self, connection: Connection | None) -> None:
-        self._joined.connection = connection
+    def joined(self, value: Joined | None) -> None:
+        self._joined.value = value
+
+    def _commit_joined(self, joined: Joined, batch: Batch) -> CommitResult:
+        try:
+            self.queries.write_first(joined.connection)
+            result = self._commit(joined.connection, batch)
+        except exc.SQLAlchemyError as error:
+            raise self.database.translate(error) from error
+        if not result.lost and (batch.acks or batch.releases):
+            joined.settled(batch.acks, [release.claim for release in batch.releases])
+        return result
+
+    def _refuse_to_wait(self) -> None:
+        """Refuse what would wait for this thread's own transaction for ever."""
+        if self.joined is not None and self.queries.is_writing(self.joined.connection):
+            raise OperationalError(
+                "SQLite lets one transaction write at a time, and that is yours: declare, and "
+                "begin to consume, before it writes"
+            )
 
 
 def _claimed(queue: str, found: Sequence[Taken]) -> list[Claimed]:

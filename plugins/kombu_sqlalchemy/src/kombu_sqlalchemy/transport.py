@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from sqlalchemy import Connection, MetaData, exc
 
-from kombu_core.exceptions import ConfigurationError
+from kombu_core.exceptions import ConfigurationError, KombuError, LeaseLostError
 from kombu_core.options import parse_options
 from kombu_core.transport import TransportParameters
+from kombu_core.virtual.broker import lost_text
+from kombu_core.virtual.store import Claim, Release
 from kombu_core.virtual.transport import VirtualTransport
 from kombu_sqlalchemy.database import Database
 from kombu_sqlalchemy.engines import open_database, split_url
@@ -19,8 +24,11 @@ from kombu_sqlalchemy.options import SQLAlchemyOptions
 from kombu_sqlalchemy.postgresql import PostgreSQLQueries
 from kombu_sqlalchemy.schema import Tables, check_tables, create_tables
 from kombu_sqlalchemy.sqlite import SQLiteQueries
-from kombu_sqlalchemy.store import MAX_BYTES, SQLAlchemyStore
+from kombu_sqlalchemy.store import MAX_BYTES, Joined, SQLAlchemyStore
 from kombu_sqlalchemy.waiting import PollingWaiter
+
+#: Called with a function that gives claims back, and with what was acknowledged and released.
+Settled = Callable[[Callable[[list[Claim]], object], Sequence[Claim], Sequence[Claim]], object]
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +60,61 @@ class SQLAlchemyTransport(VirtualTransport):
         except BaseException:
             database.close()
             raise
+
+    # -- in the application's transaction --------------------------------------------------
+
+    def _reset(self) -> None:
+        super()._reset()
+        #: Claims of transactions that may have been rolled back.
+        self._returned: deque[Claim] = deque()
+
+    @property
+    def store(self) -> SQLAlchemyStore:
+        """The store, connected."""
+        store = self.parts.broker.store
+        if not isinstance(store, SQLAlchemyStore):
+            raise TypeError(f"a {type(store).__name__} is no store of this transport")
+        return store
+
+    @contextmanager
+    def joined(self, connection: Connection, settled: Settled) -> Iterator[None]:
+        """Let this thread's commits go through a connection; see `kombu_sqlalchemy.joined`."""
+        store = self.store
+        before = store.joined
+        if before is None and not store.queries.is_writing(connection):
+            self.flush()  # What was acknowledged before is no part of this transaction.
+        store.joined = Joined(
+            connection, lambda acks, releases: settled(self._give_back, acks, releases)
+        )
+        try:
+            yield
+        finally:
+            store.joined = before
+
+    def acknowledge(self, claims: Sequence[Claim]) -> None:
+        if self.store.joined is None:
+            super().acknowledge(claims)
+            return
+        lost = self.parts.broker.acknowledge(claims)
+        if lost:
+            raise LeaseLostError(lost_text(lost))
+
+    def _give_back(self, claims: list[Claim]) -> None:
+        self._returned.extend(claims)
+        self._hurry_acks()
+
+    def flush(self) -> None:
+        super().flush()
+        returned = self._returned
+        if returned and self.store.joined is None:
+            claims = [returned.popleft() for _ in range(len(returned))]
+            try:
+                self.parts.broker.release([Release(claim) for claim in claims])
+            except KombuError:
+                returned.extend(claims)
+                raise
+
+    # -- opening ---------------------------------------------------------------------------
 
     def _make_store(self, database: Database) -> SQLAlchemyStore:
         options = self._options
