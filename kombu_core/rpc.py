@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import uuid4
+from weakref import WeakSet
 
 from kombu_core.consumer import Consumer
 from kombu_core.entity import Queue
@@ -166,6 +168,11 @@ class RPCClient:
         self.late_replies = 0
         self.accept = accept
         self._serializer = serializer
+        self.begin()
+        _clients.add(self)
+
+    def begin(self) -> None:
+        """Begin without calls and connection, closing nothing: after a fork."""
         self._lock = threading.Lock()
         self._calls: dict[str, _Call] = {}
         self._receiver: _Receiver | None = None
@@ -267,7 +274,6 @@ class RPCClient:
     def _ready_receiver(self, deadline: float) -> _Receiver:
         with self._lock:
             receiver = self._receiver
-            # After a fork there is a thread in the parent only.
             if receiver is None or not receiver.is_alive():
                 receiver = self._receiver = _Receiver(self)
                 receiver.start()
@@ -339,6 +345,19 @@ class RPCClient:
 
     def __repr__(self) -> str:
         return f"<RPCClient: {self.queue.name}, {len(self._calls)} calls wait>"
+
+
+_clients: Final[WeakSet[RPCClient]] = WeakSet()
+
+
+def _begin_anew() -> None:
+    """Forget, in a child process, the thread and the locks of the parent."""
+    for client in list(_clients):
+        client.begin()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
 
 
 def _no_reply(procedure: str, seconds: float) -> str:
