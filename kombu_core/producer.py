@@ -80,7 +80,7 @@ class Producer:
             # The first publish may name a serializer that a plugin adds.
             self._connection.plugins.load_extensions()
         else:
-            self._attach(channel)
+            self._attach(cast("Channel", channel))
 
     # -- the channel -----------------------------------------------------------------------
 

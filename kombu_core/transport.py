@@ -19,6 +19,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
     from kombu_core.capabilities import Capabilities
     from kombu_core.connection import Connection
     from kombu_core.message import Envelope, Message
@@ -283,6 +286,17 @@ class Channel(Protocol):
     def close(self) -> None:
         """Requeue what is unacknowledged and end the channel. Idempotent."""
         ...
+
+    def __enter__(self) -> Self:
+        """Return itself; the end of a `with` block closes it. See `kombu_core.closing`."""
+        ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
 
 
 class Transport(Protocol):

@@ -19,6 +19,7 @@ import amqp
 from amqp import exceptions as driver
 
 from kombu_core.capabilities import Capabilities
+from kombu_core.closing import Closing
 from kombu_core.exceptions import (
     AccessRefusedError,
     AuthenticationError,
@@ -145,7 +146,7 @@ class OracleConnection:
     close = release
 
 
-class OracleChannel:
+class OracleChannel(Closing):
     """One channel of RabbitMQ."""
 
     def __init__(self, connection: OracleConnection, channel: Any) -> None:

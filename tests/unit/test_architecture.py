@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 #: Modules of the core. Each imports from its own line or the lines above it, never from below.
 LAYERS = (
     ("exceptions",),
-    ("capabilities",),
+    ("capabilities", "closing"),
     ("content", "typed_json", "serialization", "compression"),
     ("message",),
     ("declaration",),

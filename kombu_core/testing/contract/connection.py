@@ -43,6 +43,11 @@ class ConnectionContract(ContractFixtures):
         channel.close()
         assert not channel.is_open
 
+    def test_a_channel_closes_at_the_end_of_a_block(self, connection: ContractConnection) -> None:
+        with connection.channel() as channel:
+            assert channel.is_open
+        assert not channel.is_open
+
     def test_closing_a_channel_leaves_the_others(
         self, connection: ContractConnection, name: Names
     ) -> None:

@@ -11,6 +11,7 @@ from kombu_amqp.acknowledging import ChannelSettling
 from kombu_amqp.delay import unwrap
 from kombu_amqp.errors import again, channel_error, closed_error
 from kombu_amqp.publishing import Publisher
+from kombu_core.closing import Closing
 from kombu_core.exceptions import (
     BrokerError,
     ChannelError,
@@ -38,7 +39,7 @@ class _Consumer(NamedTuple):
     on_cancel: CancelCallback | None
 
 
-class AmqpChannel(ChannelSettling):
+class AmqpChannel(Closing, ChannelSettling):
     """See `kombu_core.transport.Channel` for the contract."""
 
     def __init__(self, transport: AmqpTransport, driver: DriverChannel) -> None:
