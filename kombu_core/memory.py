@@ -198,18 +198,13 @@ class MemoryStore:
 
     def _check(self, expect: Iterable[tuple[str, int]]) -> None:
         documents = self._host.documents
-        for key, version in expect:
-            there = documents.get(key)
-            if version != (0 if there is None else there.version):
-                raise Conflict(self._moved(expect))
-
-    def _moved(self, expect: Iterable[tuple[str, int]]) -> list[str]:
-        documents = self._host.documents
-        return [
+        moved = [
             key
             for key, version in expect
             if version != (documents[key].version if key in documents else 0)
         ]
+        if moved:
+            raise Conflict(moved)
 
     # -- queues ----------------------------------------------------------------------------
 
@@ -247,6 +242,10 @@ class MemoryStore:
                     queue_of_claim.claimed.pop(claim.id, None)
             for release in batch.releases:
                 self._release(release.claim.queue, release.claim.id, release.is_delivered)
+            for queue in {release.claim.queue for release in batch.releases} & batch.limits.keys():
+                there = host.queues.get(queue)
+                if there is not None and batch.limits[queue].overflow == "drop-head":
+                    dropped += self._shorten(queue, there, batch.limits[queue], batch.session)
             if host.waiting and (batch.puts or batch.releases):
                 host.changed.notify_all()
         if rejected or dropped:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from kombu_core.capabilities import Capabilities
@@ -34,7 +35,7 @@ from kombu_core.virtual.store import (
     Store,
     Want,
 )
-from kombu_core.virtual.topology import QueueRecord
+from kombu_core.virtual.topology import QueueRecord, queue_key
 
 #: Where undecodable messages go: a queue of the store that applications may declare and read.
 QUARANTINE: Final = "kombu.quarantine"
@@ -93,10 +94,12 @@ class Broker:
         acks: Sequence[Claim] = (),
         releases: Sequence[Release] = (),
         may_be_internal: bool = False,
+        expect: Mapping[str, int] = MappingProxyType({}),
     ) -> dict[int, KombuError]:
         """Publish all in one commit, together with acks and releases.
 
-        `may_be_internal` lets messages into internal exchanges, as dead letters.
+        `may_be_internal` lets messages into internal exchanges, as dead letters. `expect` are the
+        documents, by key and version, that the publications were made by.
 
         Returns the positions that were not stored and why: no such exchange, a refusing queue,
         unroutable though mandatory. All others are stored.
@@ -104,9 +107,12 @@ class Broker:
         Raises:
             LeaseLostError: A claim in `acks` or `releases` is not this session's; nothing
                 was stored.
+            Conflict: Something in `expect` moved; nothing was stored.
         """
         while True:
             plan = self._plan(publications, may_be_internal)
+            plan.expect.update(expect)
+            self._bound(releases, plan.limits, plan.expect)
             batch = Batch(
                 plan.puts, acks, releases, tuple(plan.expect.items()), self.session, plan.limits
             )
@@ -114,6 +120,8 @@ class Broker:
                 result = self.store.commit(batch)
             except Conflict as conflict:
                 self.directory.forget(conflict.keys)
+                if not expect.keys().isdisjoint(conflict.keys):
+                    raise
                 continue
             break
         if result.lost:
@@ -131,8 +139,7 @@ class Broker:
         for position, publication in enumerate(publications):
             envelope = publication.envelope
             try:
-                ttl = self._check(publication)
-                route = self.route(envelope, may_be_internal=may_be_internal)
+                route, ttl = self.accept(publication, may_be_internal=may_be_internal)
             except KombuError as error:
                 plan.failed[position] = error
                 continue
@@ -143,19 +150,23 @@ class Broker:
                 self._add(plan, position, publication, record, ttl)
         return plan
 
-    def route(self, envelope: Envelope, *, may_be_internal: bool = False) -> Route:
-        """Return where a message goes.
+    def accept(
+        self, publication: Publication, *, may_be_internal: bool = False
+    ) -> tuple[Route, float | None]:
+        """Return where a message goes, and its own time to live.
 
         Raises:
             NotFoundError: There is no such exchange.
             AccessRefusedError: It is internal (403, as RabbitMQ).
+            PreconditionFailedError: Its expiration makes no sense.
         """
+        envelope = publication.envelope
         route = self.directory.route(envelope.exchange, envelope.routing_key, envelope.headers)
         if route.is_internal and not may_be_internal:
             raise AccessRefusedError(
                 f"ACCESS_REFUSED - cannot publish to internal exchange '{envelope.exchange}'"
             )
-        return route
+        return route, self._check(publication)
 
     def _add(
         self,
@@ -212,7 +223,8 @@ class Broker:
             record = self._record(put.queue)
             policy = policy_of(record.arguments) if record else QueuePolicy()
             if record and policy.dead_letters_rejected:
-                self.publish(self._burials(record, put.envelope, "maxlen"), may_be_internal=True)
+                burials = self._burials(record, put.envelope, "maxlen", {})
+                self.publish(burials, may_be_internal=True)
 
     # -- settling --------------------------------------------------------------------------
 
@@ -229,16 +241,38 @@ class Broker:
         return lost
 
     def release(self, releases: Sequence[Release]) -> list[Claim]:
-        """Give claims back to their places; return those that were not this session's any more."""
+        """Give claims back to their places; return those that were not this session's any more.
+
+        What comes back may push others out of a queue that was filled meanwhile, as on RabbitMQ.
+        """
         lost: list[Claim] = []
         while releases:
-            result = self.store.commit(Batch(releases=releases, session=self.session))
+            limits: dict[str, Limit] = {}
+            expect: dict[str, int] = {}
+            self._bound(releases, limits, expect)
+            batch = Batch((), (), releases, tuple(expect.items()), self.session, limits)
+            try:
+                result = self.store.commit(batch)
+            except Conflict as conflict:
+                self.directory.forget(conflict.keys)
+                continue
             if not result.lost:
+                self.dead_letter(result.dropped, "maxlen")
                 break
             lost += result.lost
             gone = set(result.lost)
             releases = [release for release in releases if release.claim not in gone]
         return lost
+
+    def _bound(
+        self, releases: Sequence[Release], limits: dict[str, Limit], expect: dict[str, int]
+    ) -> None:
+        """Add the limits of the queues that something comes back to."""
+        for queue in {release.claim.queue for release in releases}:
+            record, expect[queue_key(queue)] = self.directory.known(queue)
+            limit = policy_of(record.arguments).limit if record else None
+            if limit is not None:
+                limits[queue] = limit
 
     def fetch(self, queue: str) -> Claimed | None:
         """Claim the next message of a queue that may be delivered; None if there is none."""
@@ -300,24 +334,34 @@ class Broker:
                 self.quarantine(item)
         if not readable:
             return []
-        burials = [one for item in readable for one in self.burials(item, reason)]
-        try:
-            self.publish(burials, acks=[item.claim for item in readable], may_be_internal=True)
-        except LeaseLostError:
-            if len(readable) == 1:
-                return [readable[0].claim]
-            return [claim for item in readable for claim in self.dead_letter([item], reason)]
-        return []
-
-    def burials(self, claimed: Claimed, reason: Reason) -> list[Publication]:
-        """Return what goes to the dead-letter exchange of a message's queue."""
-        record = self._record(claimed.claim.queue)
-        if record is None or isinstance(claimed.content, Malformed):
+        acks = [item.claim for item in readable]
+        while True:
+            burials, expect = self.burials(readable, reason)
+            try:
+                self.publish(burials, acks=acks, may_be_internal=True, expect=expect)
+            except Conflict:
+                continue
+            except LeaseLostError:
+                if len(acks) == 1:
+                    return acks
+                return [claim for item in readable for claim in self.dead_letter([item], reason)]
             return []
-        return self._burials(record, claimed.content, reason)
+
+    def burials(
+        self, claimed: Sequence[Claimed], reason: Reason
+    ) -> tuple[list[Publication], dict[str, int]]:
+        """Return what goes to the dead-letter exchanges, and the documents that say so."""
+        publications: list[Publication] = []
+        expect: dict[str, int] = {}
+        for item in claimed:
+            queue = item.claim.queue
+            record, expect[queue_key(queue)] = self.directory.known(queue)
+            if record is not None and not isinstance(item.content, Malformed):
+                publications += self._burials(record, item.content, reason, expect)
+        return publications, expect
 
     def _burials(
-        self, record: QueueRecord, envelope: Envelope, reason: Reason
+        self, record: QueueRecord, envelope: Envelope, reason: Reason, expect: dict[str, int]
     ) -> list[Publication]:
         policy = policy_of(record.arguments)
         if policy.dead_letter_exchange is None:
@@ -334,6 +378,7 @@ class Broker:
             route = self.directory.route(dead.exchange, dead.routing_key, dead.headers)
         except NotFoundError:
             return []  # RabbitMQ: without its exchange a dead letter is dropped.
+        expect.update(route.expect)
         if any(is_cycle(queue.name, dead.headers) for queue in route.queues):
             return [
                 Publication(dead._replace(exchange="", routing_key=queue.name))

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from kombu_core.closing import Closing
 from kombu_core.exceptions import (
     AccessRefusedError,
     BatchPublishError,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 Arguments = Mapping[str, Any]
 
 
-class VirtualChannel:
+class VirtualChannel(Closing):
     """See `kombu_core.transport.Channel` for the contract."""
 
     def __init__(self, transport: VirtualTransport, channel_id: int) -> None:
@@ -133,13 +134,16 @@ class VirtualChannel:
                 check_access(record, parts.session)
             else:
                 wanted = dict(arguments or {})
-                check_arguments(queue, wanted, self._transport.capabilities)
                 if exclusive:
                     self._transport.begin_session()
                 owner = parts.session if exclusive else ""
                 record = QueueRecord(queue, durable, auto_delete, owner, wanted)
-                check_type(record)
-                queue = parts.declarations.declare_queue(record)
+
+                def check() -> None:
+                    check_arguments(record.name, wanted, self._transport.capabilities)
+                    check_type(record)
+
+                queue = parts.declarations.declare_queue(record, check)
             policy = policy_of(record.arguments)
             if policy.message_ttl is not None:
                 self._transport.watch_expiry(queue)
@@ -208,12 +212,15 @@ class VirtualChannel:
                 and parts.broker.publish_plain(envelope, route)
             ):
                 return
+        publication = Publication(envelope, mandatory, delay)
         with Method(self) as parts:
             if self._tx is not None:
-                parts.broker.route(envelope)
-                self._tx.publications.append(Publication(envelope, mandatory, delay))
+                if envelope.exchange:
+                    parts.directory.exchange(envelope.exchange)  # No commit tells, if it is gone.
+                parts.broker.accept(publication)
+                self._tx.publications.append(publication)
                 return
-            failed = parts.broker.publish([Publication(envelope, mandatory, delay)])
+            failed = parts.broker.publish([publication])
             if failed:
                 self._not_stored(failed[0])
 
@@ -252,7 +259,7 @@ class VirtualChannel:
 
     def basic_get(self, queue: str, *, no_ack: bool = False) -> Message | None:
         with Method(self) as parts:
-            record = parts.directory.queue(queue, fresh=False)
+            record = parts.directory.queue(queue)
             check_access(record, parts.session)
             self._transport.begin_session()
             self._transport.flush()
@@ -260,10 +267,7 @@ class VirtualChannel:
             if expires is not None:
                 self._transport.use_queue(queue, expires)
             found = self._transport.claiming(lambda: parts.broker.fetch(queue))
-            if found is None:
-                parts.directory.queue(queue)  # 404 if it was deleted meanwhile
-                return None
-            return self._message((None, found), no_ack, "")
+            return None if found is None else self._message((None, found), no_ack, "")
 
     def basic_consume(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -126,8 +126,12 @@ class Declarations:
 
     # -- queues ----------------------------------------------------------------------------
 
-    def declare_queue(self, wanted: QueueRecord) -> str:
-        """Create a queue, or check that the one that is there is equal; returns its name."""
+    def declare_queue(self, wanted: QueueRecord, check: Callable[[], object]) -> str:
+        """Create a queue, or check that the one that is there is equal; returns its name.
+
+        `check` is called before one is created, and refuses arguments that make no sense. Whatever
+        is there already comes first, as on RabbitMQ: to be locked, or not to be equal.
+        """
         if wanted.name:
             name = wanted.name
             check_name_is_free("queue", name)
@@ -141,6 +145,7 @@ class Declarations:
                 check_access(there, self._session, declares=wanted.owner)
                 check_equivalent(there, wanted)
                 return None
+            check()
             changes = {queue_key(name): dump(wanted)}
             if "x-expires" in wanted.arguments:
                 changes[session_mark(expiry_session(name), "queue", name)] = b"1"
@@ -265,24 +270,28 @@ class Declarations:
     ) -> None:
         """Remove a binding if it is there."""
         self._check_bindable(source, destination)
-        if destination.kind == "queue":
-            try:
-                check_access(self._directory.queue(destination.name), self._session)
-            except NotFoundError:
-                return
-        if self._remove_binding(source, make_binding(destination, routing_key, arguments)):
+        binding = make_binding(destination, routing_key, arguments)
+        if self._remove_binding(source, binding, is_asked_for=True):
             self._delete_if_abandoned(source)
 
-    def _remove_binding(self, source: str, binding: Binding) -> bool:
+    def _remove_binding(self, source: str, binding: Binding, *, is_asked_for: bool = False) -> bool:
+        """Remove a binding; False if there is none.
+
+        Only if there is one, it matters whose the queue is (as RabbitMQ).
+        """
         key = binding_key(source, binding)
+        destination = binding.destination
 
         def decide(documents: list[Document]) -> Changes | None:
             record = exchange_record(source, documents[0])
             if record is None or not documents[1].version:
                 return None
+            if is_asked_for and destination.kind == "queue" and documents[2].version:
+                check_access(load_queue(documents[2].value), self._session)
             return Changes({key: None, documents[0].key: dump(record.changed("-", binding))})
 
-        return self._directory.change([exchange_key(source), key], decide) is not None
+        keys = [exchange_key(source), key, _destination_key(destination)]
+        return self._directory.change(keys, decide) is not None
 
     @staticmethod
     def _check_bindable(source: str, destination: Destination) -> None:

@@ -121,14 +121,23 @@ class Directory:
         return record
 
     def queue(self, name: str, *, fresh: bool = True) -> QueueRecord:
-        """Return a queue, read anew unless `fresh` is false. Raises NotFoundError."""
+        """Return a queue, read anew unless `fresh` is false. Raises NotFoundError.
+
+        That there is none is always read anew: nothing would ever show that it is stale.
+        """
         with self._lock:
-            if fresh:
+            cached, _ = self._queues.get(queue_key(name), (None, 0))
+            if fresh or cached is None:
                 self._queues.pop(queue_key(name), None)
             record, _ = self._queue(name)
         if record is None:
             raise NotFoundError(f"NOT_FOUND - no queue '{name}'")
         return record
+
+    def known(self, name: str) -> tuple[QueueRecord | None, int]:
+        """Return a queue as it was seen last, and the version to name in a commit that uses it."""
+        with self._lock:
+            return self._queue(name)
 
     def forget(self, keys: Iterable[str]) -> None:
         """Drop what is cached of these documents, because they moved."""

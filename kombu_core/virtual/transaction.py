@@ -8,7 +8,7 @@ from kombu_core.exceptions import KombuError
 from kombu_core.transport import Publication
 from kombu_core.virtual.broker import Broker
 from kombu_core.virtual.ledger import Entry
-from kombu_core.virtual.store import Claimed, Release
+from kombu_core.virtual.store import Claimed, Conflict, Release
 
 
 class Transaction:
@@ -33,11 +33,17 @@ class Transaction:
         Raises:
             LeaseLostError: A claim was lost; nothing was done.
         """
-        burials = [one for item in self.dead for one in broker.burials(item, "rejected")]
-        failed = broker.publish(
-            [*self.publications, *burials],
-            acks=[item.claim for item in (*self.acks, *self.dead)],
-            releases=[Release(item.claim) for item in self.releases],
-            may_be_internal=True,
-        )
+        while True:
+            burials, expect = broker.burials(self.dead, "rejected")
+            try:
+                failed = broker.publish(
+                    [*self.publications, *burials],
+                    acks=[item.claim for item in (*self.acks, *self.dead)],
+                    releases=[Release(item.claim) for item in self.releases],
+                    may_be_internal=True,
+                    expect=expect,
+                )
+            except Conflict:
+                continue
+            break
         return [error for position, error in failed.items() if position < len(self.publications)]

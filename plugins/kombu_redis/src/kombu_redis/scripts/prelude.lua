@@ -97,7 +97,8 @@ local function count_bytes(queue, ids, sign)
   for _, id in ipairs(ids) do
     sum = sum + payload_size(redis.call('HGET', queue.body, id) or '')
   end
-  redis.call('INCRBY', queue.bytes, sign * sum)
+  -- Lua would write minus nothing as "-0", which is no integer for Redis.
+  redis.call('INCRBY', queue.bytes, string.format('%d', sign * sum))
 end
 
 -- Gives delayed messages that are due their place at the end of the queue, at most CHUNK of them.
