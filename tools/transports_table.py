@@ -11,6 +11,8 @@ from kombu_core.transport import TransportParameters
 from kombu_core.url import parse
 from kombu_redis.store import RedisStore
 from kombu_redis.transport import RedisTransport
+from kombu_sqlalchemy.store import CAPABILITIES
+from kombu_sqlalchemy.transport import SQLAlchemyTransport
 
 HEAD = """# What each transport can do
 
@@ -25,9 +27,10 @@ def capabilities() -> list[Capabilities]:
     stores: list[tuple[type, str, StoreCapabilities]] = [
         (MemoryTransport, "memory://", MemoryStore.capabilities),
         (RedisTransport, "redis://", RedisStore.capabilities),
+        (SQLAlchemyTransport, "sqlalchemy+sqlite:///queue.db", CAPABILITIES),
     ]
     virtual = [
-        transport(TransportParameters(parse(url), {})).make_capabilities(store)
+        transport(TransportParameters(parse(url, opaque="+" in url), {})).make_capabilities(store)
         for transport, url, store in stores
     ]
     return [*virtual, AmqpTransport.capabilities]

@@ -167,6 +167,8 @@ def test_close_ends_it(store: SQLAlchemyStore) -> None:
     threading.Timer(0.1, store.close).start()
     begun = time.monotonic()
     assert store.wait(["q"], 30) is False
+    assert store.wait(["q"], 30) is False
+    assert store.wait([], 30) is False
     assert time.monotonic() - begun < 0.3
 
 

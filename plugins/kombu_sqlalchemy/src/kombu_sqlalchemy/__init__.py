@@ -9,11 +9,22 @@ from typing import Final
 
 from kombu_core.hookspecs import hookimpl
 from kombu_core.transport import TransportClass
+from kombu_sqlalchemy.inbox import Inbox
 from kombu_sqlalchemy.joining import joined
+from kombu_sqlalchemy.outbox import Outbox, relay
 from kombu_sqlalchemy.schema import create_tables, make_metadata
 from kombu_sqlalchemy.transport import SQLAlchemyTransport
 
-__all__ = ["SQLAlchemyTransport", "create_tables", "joined", "kombu_transport", "make_metadata"]
+__all__ = [
+    "Inbox",
+    "Outbox",
+    "SQLAlchemyTransport",
+    "create_tables",
+    "joined",
+    "kombu_transport",
+    "make_metadata",
+    "relay",
+]
 
 #: The major version of kombu_core's contracts that this was written for.
 KOMBU_CONTRACT: Final = 1

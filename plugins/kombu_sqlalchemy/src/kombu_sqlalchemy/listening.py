@@ -41,6 +41,11 @@ class _Ear:
             self.connection.exec_driver_sql("; ".join(words))
             self.channels |= wanted
 
+    def close(self) -> None:
+        """Disconnect: it listens, so it is of no use to others."""
+        self.connection.invalidate()
+        self.connection.close()
+
     def heard(self) -> set[str]:
         """Return the channels of the notifications that came, without waiting for any."""
         self.driver.pgconn.consume_input()
@@ -82,6 +87,8 @@ class ListeningWaiter:
             self._is_closed.wait(timeout)
             return False
         ear = self._take()
+        if ear is None:
+            return False
         is_whole = False
         try:
             found = self._listen(ear, list(queues), deadline)
@@ -119,23 +126,28 @@ class ListeningWaiter:
                     return False
         return False
 
-    def _take(self) -> _Ear:
+    def _take(self) -> _Ear | None:
         with self._lock:
-            ear = self._idle.pop() if self._idle else None
-            ear = ear or _Ear(self._database.connect())
+            if self._is_closed.is_set():
+                return None
             self._busy += 1
-            return ear
+            if self._idle:
+                return self._idle.pop()
+        try:
+            return _Ear(self._database.connect())
+        except BaseException:
+            self._give_back(None, is_whole=False)
+            raise
 
-    def _give_back(self, ear: _Ear, *, is_whole: bool) -> None:
+    def _give_back(self, ear: _Ear | None, *, is_whole: bool) -> None:
         with self._lock:
             self._busy -= 1
-            if is_whole and not self._is_closed.is_set():
+            if ear is not None and is_whole and not self._is_closed.is_set():
                 self._idle.append(ear)
                 return
             self._close_sockets()
-        # It listens, so it is of no use to others.
-        ear.connection.invalidate()
-        ear.connection.close()
+        if ear is not None:
+            ear.close()
 
     def close(self) -> None:
         with self._lock:
@@ -145,8 +157,7 @@ class ListeningWaiter:
             self._close_sockets()
             idle, self._idle = self._idle, []
         for ear in idle:
-            ear.connection.invalidate()
-            ear.connection.close()
+            ear.close()
 
     def _close_sockets(self) -> None:
         """Close them if nobody needs them any more; the lock is held."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Final, NamedTuple, TypeVar
 
 from sqlalchemy import Connection, exc
@@ -34,6 +35,11 @@ T = TypeVar("T")
 _STORED: Final = CommitResult()
 #: PostgreSQL's values and SQLite's end at 1 GB, their way there a little earlier.
 MAX_BYTES: Final = 512 * 1024 * 1024
+
+#: What a store can do on every database.
+CAPABILITIES: Final = StoreCapabilities(
+    name="sqlalchemy", shared=True, persistent=True, max_message_bytes=MAX_BYTES
+)
 
 
 class Joined(NamedTuple):
@@ -69,9 +75,7 @@ class SQLAlchemyStore:
         self.queries = queries
         self._waiter = waiter
         self._joined = threading.local()
-        self.capabilities = StoreCapabilities(
-            name="sqlalchemy", shared=True, persistent=True, max_message_bytes=max_message_bytes
-        )
+        self.capabilities = replace(CAPABILITIES, max_message_bytes=max_message_bytes)
 
     # -- documents -------------------------------------------------------------------------
 

@@ -88,6 +88,8 @@ class PollingWaiter:
         if not queues:
             self._sleep(self._bell.rung, deadline, timeout, ignores_bell=True)
             return False
+        if self._is_closed:
+            return False
         names = list(queues)
         with self._database.watching() as connection:
             pause = _FIRST_PAUSE
