@@ -206,7 +206,13 @@ class ProcessTree:
         if os.getpid() != self._owner:
             return
         if self.is_running:
-            family = descendants(self.pid)
+            family: list[int] = []
+            # A process that forks in this moment has a child that is not in the list, so all are
+            # stopped before they are killed: what does not run does not fork.
+            while not set(found := descendants(self.pid)) <= set(family):
+                family = found
+                for pid in (self.pid, *family):
+                    _send(pid, signals.SIGSTOP)
             for pid in (self.pid, *family):
                 _send(pid, signals.SIGKILL)
             self._process.wait()
@@ -248,8 +254,18 @@ def _process_table() -> dict[int, tuple[int, bool]]:
                 continue
             # The name between the parentheses may itself hold spaces and parentheses.
             state, parent, *_ = status[status.rindex(")") + 1 :].split()
+            if state == "Z" and _has_threads(entry.parent):
+                state = "X"  # The first thread is dead; the others still hold files and ports.
             rows.append([entry.parent.name, state, parent])
     return {int(pid): (int(parent), state.startswith("Z")) for pid, state, parent in rows}
+
+
+def _has_threads(process: Path) -> bool:
+    """Tell whether a process of /proc has threads beside its first one."""
+    try:
+        return len(os.listdir(process / "task")) > 1
+    except OSError:
+        return False
 
 
 def _send(pid: int, number: signals.Signals) -> None:
