@@ -18,6 +18,7 @@ from kombu_core.exceptions import (
     ConfigurationError,
     ConnectError,
 )
+from kombu_core.message import Message
 from kombu_core.testing.brokers import BrokerServer
 from kombu_core.transport import TransportParameters
 from kombu_core.url import parse
@@ -26,7 +27,7 @@ from kombu_sqlalchemy import schema
 from kombu_sqlalchemy.engines import split_url
 from kombu_sqlalchemy.store import SQLAlchemyStore
 from kombu_sqlalchemy.transport import SQLAlchemyTransport
-from plugins.kombu_sqlalchemy.tests.steps import claim, put, settle, together, words
+from plugins.kombu_sqlalchemy.tests.steps import claim, overwrite, put, settle, together, words
 
 OpenStore = Callable[..., SQLAlchemyStore]
 
@@ -286,3 +287,24 @@ def test_the_whole_way_by_the_url_alone(tmp_path: Path) -> None:
         assert message.payload == {"a": 1}
         message.ack()
         assert connection.transport.driver_type == "sql"
+
+
+def test_garbage_in_a_row_goes_to_quarantine(url: str, options: dict[str, Any]) -> None:
+    came: list[Message] = []
+    with Connection(url, transport_options=options) as connection:
+        queue = Queue("q")
+        queue(connection).declare()
+        connection.Producer().publish_many(["bad", "good"], "q")
+        transport: Any = connection.transport
+        (first, _), *_ = transport.store.database.run(
+            lambda c: transport.store.queries.rows(c, "SELECT id, 0 FROM {messages} ORDER BY id")
+        )
+        overwrite(transport.store, first, b"no envelope")
+        with connection.Consumer([queue], on_message=came.append, no_ack=True):
+            connection.drain_events(timeout=5)
+        assert [message.payload for message in came] == ["good"]
+        Queue("kombu.quarantine")(connection).declare()
+        quarantined = Queue("kombu.quarantine")(connection).get(no_ack=True)
+        assert quarantined is not None
+        assert quarantined.body == b"no envelope"
+        assert quarantined.headers["x-quarantine-queue"] == "q"

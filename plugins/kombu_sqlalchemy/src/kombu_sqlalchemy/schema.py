@@ -29,6 +29,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    event,
     inspect,
     text,
 )
@@ -64,6 +65,15 @@ def _name(size: int = _NAME_BYTES) -> TypeEngine[str]:
 
 def _bytes() -> TypeEngine[bytes]:
     return LargeBinary().with_variant(mysql.LONGBLOB(), *_MYSQL)
+
+
+def _vacuum_often(table: Table, connection: Connection, **_: object) -> None:
+    """Let PostgreSQL look after a new table of messages: each of them is a dead row soon."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(
+            f"ALTER TABLE {table.fullname} SET "
+            "(autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02)"
+        )
 
 
 class Tables:
@@ -103,12 +113,8 @@ class Tables:
             schema=schema,
             # Else SQLite gives the id of a deleted message to the next one.
             sqlite_autoincrement=True,
-            # Each message is a dead row soon.
-            postgresql_with={
-                "autovacuum_vacuum_scale_factor": "0.02",
-                "autovacuum_analyze_scale_factor": "0.02",
-            },
         )
+        event.listen(self.messages, "after_create", _vacuum_often)
         columns = self.messages.c
         state = columns.state
         self._index("in_order", None, columns.queue, state, columns.level, columns.id)
