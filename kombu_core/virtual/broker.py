@@ -41,6 +41,15 @@ from kombu_core.virtual.topology import QueueRecord, queue_key
 QUARANTINE: Final = "kombu.quarantine"
 
 
+class Burial(Publication):
+    """A dead letter: welcome in internal exchanges, not in a queue where it would go in circles.
+
+    As on RabbitMQ it is dropped if its exchange is gone, or a queue refuses it.
+    """
+
+    __slots__ = ()
+
+
 class _Plan(NamedTuple):
     """What a commit does with the publications that can be routed."""
 
@@ -93,13 +102,11 @@ class Broker:
         *,
         acks: Sequence[Claim] = (),
         releases: Sequence[Release] = (),
-        may_be_internal: bool = False,
         expect: Mapping[str, int] = MappingProxyType({}),
     ) -> dict[int, KombuError]:
         """Publish all in one commit, together with acks and releases.
 
-        `may_be_internal` lets messages into internal exchanges, as dead letters. `expect` are the
-        documents, by key and version, that the publications were made by.
+        `expect` are the documents, by key and version, that the publications were made by.
 
         Returns the positions that were not stored and why: no such exchange, a refusing queue,
         unroutable though mandatory. All others are stored.
@@ -110,7 +117,7 @@ class Broker:
             Conflict: Something in `expect` moved; nothing was stored.
         """
         while True:
-            plan = self._plan(publications, may_be_internal)
+            plan = self._plan(publications)
             plan.expect.update(expect)
             self._bound(releases, plan.limits, plan.expect)
             batch = Batch(
@@ -134,25 +141,25 @@ class Broker:
         self._after(plan, result)
         return plan.failed
 
-    def _plan(self, publications: Sequence[Publication], may_be_internal: bool) -> _Plan:
+    def _plan(self, publications: Sequence[Publication]) -> _Plan:
         plan = _Plan([], [], {}, {}, {})
         for position, publication in enumerate(publications):
             envelope = publication.envelope
             try:
-                route, ttl = self.accept(publication, may_be_internal=may_be_internal)
+                route, ttl = self.accept(publication)
             except KombuError as error:
                 plan.failed[position] = error
                 continue
             plan.expect.update(route.expect)
             if not route.queues and publication.mandatory:
                 plan.failed[position] = UnroutableError(envelope)
+            is_burial = isinstance(publication, Burial)
             for record in route.queues:
-                self._add(plan, position, publication, record, ttl)
+                if not (is_burial and is_cycle(record.name, envelope.headers)):
+                    self._add(plan, position, publication, record, ttl)
         return plan
 
-    def accept(
-        self, publication: Publication, *, may_be_internal: bool = False
-    ) -> tuple[Route, float | None]:
+    def accept(self, publication: Publication) -> tuple[Route, float | None]:
         """Return where a message goes, and its own time to live.
 
         Raises:
@@ -162,7 +169,7 @@ class Broker:
         """
         envelope = publication.envelope
         route = self.directory.route(envelope.exchange, envelope.routing_key, envelope.headers)
-        if route.is_internal and not may_be_internal:
+        if route.is_internal and not isinstance(publication, Burial):
             raise AccessRefusedError(
                 f"ACCESS_REFUSED - cannot publish to internal exchange '{envelope.exchange}'"
             )
@@ -223,8 +230,7 @@ class Broker:
             record = self._record(put.queue)
             policy = policy_of(record.arguments) if record else QueuePolicy()
             if record and policy.dead_letters_rejected:
-                burials = self._burials(record, put.envelope, "maxlen", {})
-                self.publish(burials, may_be_internal=True)
+                self.publish(self._burials(record, put.envelope, "maxlen"))
 
     # -- settling --------------------------------------------------------------------------
 
@@ -338,7 +344,7 @@ class Broker:
         while True:
             burials, expect = self.burials(readable, reason)
             try:
-                self.publish(burials, acks=acks, may_be_internal=True, expect=expect)
+                self.publish(burials, acks=acks, expect=expect)
             except Conflict:
                 continue
             except LeaseLostError:
@@ -357,12 +363,11 @@ class Broker:
             queue = item.claim.queue
             record, expect[queue_key(queue)] = self.directory.known(queue)
             if record is not None and not isinstance(item.content, Malformed):
-                publications += self._burials(record, item.content, reason, expect)
+                publications += self._burials(record, item.content, reason)
         return publications, expect
 
-    def _burials(
-        self, record: QueueRecord, envelope: Envelope, reason: Reason, expect: dict[str, int]
-    ) -> list[Publication]:
+    @staticmethod
+    def _burials(record: QueueRecord, envelope: Envelope, reason: Reason) -> list[Publication]:
         policy = policy_of(record.arguments)
         if policy.dead_letter_exchange is None:
             return []
@@ -374,18 +379,7 @@ class Broker:
             routing_key=policy.dead_letter_routing_key,
             now=time.time(),
         )
-        try:
-            route = self.directory.route(dead.exchange, dead.routing_key, dead.headers)
-        except NotFoundError:
-            return []  # RabbitMQ: without its exchange a dead letter is dropped.
-        expect.update(route.expect)
-        if any(is_cycle(queue.name, dead.headers) for queue in route.queues):
-            return [
-                Publication(dead._replace(exchange="", routing_key=queue.name))
-                for queue in route.queues
-                if not is_cycle(queue.name, dead.headers)
-            ]
-        return [Publication(dead)]
+        return [Burial(dead)]
 
     def quarantine(self, claimed: Claimed) -> None:
         """Move bytes that are no envelope to the quarantine queue, with the reason in a header."""

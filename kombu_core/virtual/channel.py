@@ -137,7 +137,9 @@ class VirtualChannel(Closing):
                 if exclusive:
                     self._transport.begin_session()
                 owner = parts.session if exclusive else ""
-                record = QueueRecord(queue, durable, auto_delete, owner, wanted)
+                # What goes with its connection does not outlive the broker (RabbitMQ).
+                is_durable = durable and not exclusive
+                record = QueueRecord(queue, is_durable, auto_delete, owner, wanted)
 
                 def check() -> None:
                     check_arguments(record.name, wanted, self._transport.capabilities)

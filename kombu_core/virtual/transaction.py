@@ -40,7 +40,6 @@ class Transaction:
                     [*self.publications, *burials],
                     acks=[item.claim for item in (*self.acks, *self.dead)],
                     releases=[Release(item.claim) for item in self.releases],
-                    may_be_internal=True,
                     expect=expect,
                 )
             except Conflict:
