@@ -28,6 +28,9 @@ LAYERS = (
     ("hookspecs",),
     ("plugins",),
     ("virtual.envelope", "virtual.routing", "virtual.store"),
+    ("virtual.tables",),
+    ("virtual.polling",),
+    ("virtual.table_store",),
     ("virtual.topology", "virtual.policy", "virtual.deadletter"),
     ("virtual.directory",),
     ("virtual.broker", "virtual.declarations", "virtual.ledger"),
@@ -49,7 +52,7 @@ LAYERS = (
     ("rpc_wire", "pidbox_node"),
     ("rpc_server",),
     ("routing_explanation",),
-    ("rpc", "pidbox", "retries", "idempotence", "topology_plan"),
+    ("rpc", "pidbox", "retries", "idempotence", "topology_plan", "outbox"),
     ("",),  # the package itself: what it exports
     ("testing",),
 )

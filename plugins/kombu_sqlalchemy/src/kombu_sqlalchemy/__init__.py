@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import Final
 
 from kombu_core.hookspecs import hookimpl
+from kombu_core.outbox import relay
 from kombu_core.transport import TransportClass
 from kombu_sqlalchemy.inbox import Inbox
 from kombu_sqlalchemy.joining import joined
-from kombu_sqlalchemy.outbox import Outbox, relay
+from kombu_sqlalchemy.outbox import Outbox
 from kombu_sqlalchemy.schema import create_tables, make_metadata
 from kombu_sqlalchemy.transport import SQLAlchemyTransport
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from kombu_core import Connection
 from kombu_core.exceptions import KombuError
-from kombu_sqlalchemy.outbox import DEFAULT_OUTBOX, relay
+from kombu_core.outbox import DEFAULT_OUTBOX, relay
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -23,6 +23,10 @@ class DocumentQueries(Language):
         )
         return {self.name(name): (version, bytes(value)) for name, version, value in found}
 
+    def lock(self, connection: Connection, keys: Iterable[str]) -> object:
+        """Lock the documents that are there, in order."""
+        return self.versions(connection, keys, lock=self.update)
+
     def versions(
         self, connection: Connection, keys: Iterable[str], *, lock: str = ""
     ) -> dict[str, int]:

@@ -12,8 +12,8 @@ from typing import Any, Final
 from sqlalchemy import Connection, exc
 
 from kombu_core.exceptions import ConnectionLostError
+from kombu_core.virtual.tables import soonest
 from kombu_sqlalchemy.database import Database
-from kombu_sqlalchemy.messages import soonest
 from kombu_sqlalchemy.postgresql import PostgreSQLQueries
 
 #: Longest sleep in seconds: then the queues are looked at, should a notification be lost.

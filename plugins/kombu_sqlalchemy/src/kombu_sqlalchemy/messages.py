@@ -3,82 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Any, ClassVar, Final
 
 from sqlalchemy import Connection
 
-from kombu_core.virtual.envelope import encode
-from kombu_core.virtual.store import Put
+from kombu_core.virtual.tables import (
+    CLAIMED,
+    DELAYED,
+    MAX_PRIORITY,
+    READY,
+    Bound,
+    Message,
+    QueueState,
+    Taken,
+)
 from kombu_sqlalchemy.documents import DocumentQueries
-from kombu_sqlalchemy.schema import CLAIMED, DELAYED, READY
 from kombu_sqlalchemy.sessions import SessionQueries
 
-MAX_PRIORITY: Final = 255
 #: Due messages that take their places in one step.
 _PROMOTED: Final = 1000
-
-
-class Message(NamedTuple):
-    """A message on its way into the table; times are microseconds from now."""
-
-    queue: str
-    level: int
-    delay: int | None
-    #: Until it expires, the delay included.
-    life: int | None
-    size: int
-    body: bytes
-
-    @classmethod
-    def of(cls, put: Put) -> Message:
-        """Make it from what the core wants to put."""
-        queue, envelope, priority, delay, ttl = put
-        wait = micros(delay) if delay > 0 else None
-        life = None if ttl is None else micros(ttl) + (wait or 0)
-        body = encode(envelope)
-        return cls(queue, MAX_PRIORITY - priority, wait, life, len(envelope.body), body)
-
-    @property
-    def state(self) -> int:
-        """Where it begins."""
-        return READY if self.delay is None else DELAYED
-
-
-class Taken(NamedTuple):
-    """A row that was claimed."""
-
-    id: int
-    level: int
-    deliveries: int
-    is_expired: bool
-    body: bytes
-
-
-class QueueState(NamedTuple):
-    """What there is to do in a queue."""
-
-    queue: str
-    is_ready: bool
-    #: Microseconds until the next delayed message is due; None without one.
-    due: int | None
-
-
-def soonest(states: Iterable[QueueState]) -> float:
-    """Return the seconds until there is something to do in one of the queues; infinity: never."""
-    left = [0 if state.is_ready else state.due for state in states]
-    return min((due / 1_000_000 for due in left if due is not None), default=float("inf"))
-
-
-class Bound(NamedTuple):
-    """A place in a queue: level and id of a message."""
-
-    level: int
-    id: int
-
-
-def micros(seconds: float) -> int:
-    """Return whole microseconds."""
-    return round(seconds * 1_000_000)
 
 
 class Queries(DocumentQueries, SessionQueries):

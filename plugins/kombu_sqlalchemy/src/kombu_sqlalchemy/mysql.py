@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 from sqlalchemy import Connection
 
-from kombu_sqlalchemy.messages import Bound, Queries, Taken, taken
-from kombu_sqlalchemy.schema import CLAIMED, DELAYED, READY
+from kombu_core.virtual.tables import CLAIMED, DELAYED, READY, Bound, Taken
+from kombu_sqlalchemy.messages import Queries, taken
 
 
 class MySQLQueries(Queries):

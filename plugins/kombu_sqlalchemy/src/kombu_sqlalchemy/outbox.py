@@ -1,50 +1,20 @@
 """The outbox: messages for another broker, published in the application's own transaction.
 
-They wait in a queue of the database; a relay moves them to the other broker, at least once, and
-each keeps its `message_id` however often it is sent. See `Inbox` for the other end.
+They wait in a queue of the database; `relay` moves them to the other broker. See `Inbox` for the
+other end.
 """
 
 from __future__ import annotations
 
-import logging
-import threading
 import uuid
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import Connection as DatabaseConnection
 
 from kombu_core import Connection, Queue
-from kombu_core.exceptions import (
-    BatchPublishError,
-    KombuError,
-    OperationalError,
-    OperationTimeoutError,
-)
-from kombu_core.message import Envelope, Message, Properties
-from kombu_core.transport import Publication
+from kombu_core.outbox import DEFAULT_OUTBOX, addressed
 from kombu_sqlalchemy.joining import HasConnection, joined
-
-logger = logging.getLogger(__name__)
-
-#: The queue, unless another one is named.
-DEFAULT_OUTBOX: Final = "kombu.outbox"
-#: What is added to the queue's name for messages that the other broker does not take.
-FAILED: Final = ".failed"
-
-#: Where the message is to go, while it is in the outbox.
-_EXCHANGE: Final = "x-outbox-exchange"
-_ROUTING_KEY: Final = "x-outbox-routing-key"
-#: Its time to live begins at the other broker.
-_EXPIRATION: Final = "x-outbox-expiration"
-_OWN: Final = frozenset({_EXCHANGE, _ROUTING_KEY, _EXPIRATION})
-#: Why it was not taken.
-_REASON: Final = "x-outbox-reason"
-
-#: Seconds without a message after which the relay looks whether it is to stop.
-_SLICE: Final = 0.5
-#: Seconds before the next try when the other broker is away.
-_PAUSE: Final = 1.0
 
 
 class Outbox:
@@ -89,130 +59,11 @@ class Outbox:
             **options: As for `Producer.publish`; `delay` counts here, before it is sent.
         """
         chosen = message_id or uuid.uuid4().hex
-        added: dict[str, Any] = {_EXCHANGE: exchange, _ROUTING_KEY: routing_key}
-        if expiration is not None:
-            added[_EXPIRATION] = str(round(expiration * 1000))
         with joined(self._connection, within):
             self._producer.publish(
-                body, headers={**(headers or {}), **added}, message_id=chosen, **options
+                body,
+                headers=addressed(headers, exchange, routing_key, expiration),
+                message_id=chosen,
+                **options,
             )
         return chosen
-
-
-def relay(
-    source: Connection,
-    target: Connection,
-    name: str = DEFAULT_OUTBOX,
-    *,
-    batch: int = 100,
-    until_empty: bool = False,
-    stop: threading.Event | None = None,
-) -> int:
-    """Move what comes into an outbox to another broker, in order, until it is told to stop.
-
-    A message leaves the outbox after the other broker has confirmed it. If this process dies in
-    between, it is sent again. What the other broker does not take for a reason that no repetition
-    would remove, as an exchange that is not there, goes to the queue `NAME.failed` with the reason
-    in a header. If one of the two cannot be reached, the relay waits and tries again.
-
-    Several may run at once; the order is then kept by none of them.
-
-    Args:
-        source: Of kombu-sqlalchemy.
-        target: To any broker.
-        name: Of the outbox.
-        batch: Messages that are sent together, at most.
-        until_empty: Return when there is nothing left.
-        stop: Return soon after it was set.
-
-    Returns:
-        How many were moved.
-    """
-    moved = 0
-    waiting: list[Message] = []
-    stop = stop or threading.Event()
-    for queue in (name, name + FAILED):
-        Queue(queue)(source).declare()
-    with source.Consumer([Queue(name)], on_message=waiting.append, prefetch_count=batch):
-        while not stop.is_set():
-            try:
-                source.connect()  # If it was lost; then it consumes again, too.
-                is_idle = not _collect(source, waiting, batch, 0.05 if until_empty else _SLICE)
-                if is_idle and until_empty:
-                    break
-                sent = _send(source, target, name, waiting) if waiting else 0
-            except OperationalError as error:
-                # What was received over a lost connection comes again over the next one.
-                logger.warning("The relay of %s tries again: %s", name, error)
-                waiting.clear()
-                sent = 0
-                is_idle = False
-            moved += sent
-            if not sent and not is_idle:
-                stop.wait(_PAUSE)
-    return moved
-
-
-def _collect(source: Connection, waiting: list[Message], batch: int, timeout: float) -> bool:
-    """Wait for a message, and take what came with it; False if nothing waits."""
-    try:
-        source.drain_events(timeout=0 if waiting else timeout)
-        while len(waiting) < batch:
-            source.drain_events(timeout=0)
-    except OperationTimeoutError:
-        pass
-    return bool(waiting)
-
-
-def _send(source: Connection, target: Connection, name: str, waiting: list[Message]) -> int:
-    """Send what waits and settle it; what may be sent later stays. Returns how many were moved."""
-    failed: Mapping[int, Exception] = {}
-    try:
-        target.default_channel.basic_publish_batch(
-            [Publication(_restored(message.envelope)) for message in waiting]
-        )
-    except BatchPublishError as error:
-        failed = error.failed
-    except KombuError as error:
-        if not error.is_retryable:
-            raise
-        logger.warning("The outbox waits, its target cannot be reached: %s", error)
-        return 0
-    moved = 0
-    later: list[Message] = []
-    for position, message in enumerate(waiting):
-        reason = failed.get(position)
-        if reason is None:
-            message.ack()
-            moved += 1
-        elif getattr(reason, "is_retryable", False):
-            later.append(message)
-        else:
-            _park(source, name, message, reason)
-    waiting[:] = later
-    return moved
-
-
-def _restored(envelope: Envelope) -> Envelope:
-    """Return the message as it was meant for the other broker."""
-    headers = {key: value for key, value in envelope.headers.items() if key not in _OWN}
-    properties: Properties = {**envelope.properties}
-    if _EXPIRATION in envelope.headers:
-        properties["expiration"] = envelope.headers[_EXPIRATION]
-    return Envelope(
-        envelope.body,
-        properties,
-        headers,
-        str(envelope.headers.get(_EXCHANGE, "")),
-        str(envelope.headers.get(_ROUTING_KEY, "")),
-    )
-
-
-def _park(source: Connection, name: str, message: Message, error: Exception) -> None:
-    logger.error("A message of the outbox %s was not taken: %s", name, error)
-    envelope = message.envelope
-    headers = {**envelope.headers, _REASON: f"{type(error).__name__}: {error}"}
-    source.default_channel.basic_publish(
-        envelope._replace(headers=headers, exchange="", routing_key=name + FAILED)
-    )
-    message.ack()

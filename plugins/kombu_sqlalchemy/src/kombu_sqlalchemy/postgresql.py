@@ -9,8 +9,9 @@ from typing import Any, ClassVar, Final
 from sqlalchemy import Connection
 
 from kombu_core.virtual.store import Conflict
-from kombu_sqlalchemy.messages import Bound, Message, Queries, Taken, taken
-from kombu_sqlalchemy.schema import CLAIMED, DELAYED, READY, Tables
+from kombu_core.virtual.tables import CLAIMED, DELAYED, READY, Bound, Message, Taken
+from kombu_sqlalchemy.messages import Queries, taken
+from kombu_sqlalchemy.schema import Tables
 
 
 class PostgreSQLQueries(Queries):

@@ -37,16 +37,12 @@ from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.types import TypeEngine
 
 from kombu_core.exceptions import ConfigurationError
+from kombu_core.virtual.tables import CLAIMED, DELAYED
 
 logger = logging.getLogger(__name__)
 
 #: Of the tables below.
 SCHEMA_VERSION: Final = 1
-
-#: `messages.state`.
-READY: Final = 0
-DELAYED: Final = 1
-CLAIMED: Final = 2
 
 _MYSQL: Final = ("mysql", "mariadb")
 #: InnoDB indexes at most 3072 bytes. A document's key may hold three quoted names.

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from sqlalchemy import Connection
 
+from kombu_core.virtual.tables import CLAIMED, READY
 from kombu_sqlalchemy.language import Language
-from kombu_sqlalchemy.schema import CLAIMED, READY
 
 
 class SessionQueries(Language):

@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Final
 from sqlalchemy import Connection
 
 from kombu_core.virtual.store import Conflict
-from kombu_sqlalchemy.messages import Bound, Message, Queries, Taken, taken
-from kombu_sqlalchemy.schema import CLAIMED, DELAYED, READY
+from kombu_core.virtual.tables import CLAIMED, DELAYED, READY, Bound, Message, Taken
+from kombu_sqlalchemy.messages import Queries, taken
 
 #: Guards of a publish that is one statement.
 _MOST_GUARDS: Final = 8

@@ -14,6 +14,7 @@ from kombu_core.exceptions import ConfigurationError, KombuError, LeaseLostError
 from kombu_core.options import parse_options
 from kombu_core.transport import TransportParameters
 from kombu_core.virtual.broker import lost_text
+from kombu_core.virtual.polling import PollingWaiter
 from kombu_core.virtual.store import Claim, Release
 from kombu_core.virtual.transport import VirtualTransport
 from kombu_sqlalchemy.database import Database
@@ -25,7 +26,6 @@ from kombu_sqlalchemy.postgresql import PostgreSQLQueries
 from kombu_sqlalchemy.schema import Tables, check_tables, create_tables
 from kombu_sqlalchemy.sqlite import SQLiteQueries
 from kombu_sqlalchemy.store import MAX_BYTES, Joined, SQLAlchemyStore
-from kombu_sqlalchemy.waiting import PollingWaiter
 
 #: Called with a function that gives claims back, and with what was acknowledged and released.
 Settled = Callable[[Callable[[list[Claim]], object], Sequence[Claim], Sequence[Claim]], object]

@@ -7,12 +7,11 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Collection
-from typing import Final, Protocol
+from typing import Final, Generic, Protocol, TypeVar
 
-from sqlalchemy import Connection
+from kombu_core.virtual.tables import Database, Queries, soonest
 
-from kombu_sqlalchemy.database import Database
-from kombu_sqlalchemy.messages import Queries, soonest
+C = TypeVar("C")
 
 #: Seconds between two looks: at first, and when nothing came for a while.
 _FIRST_PAUSE: Final = 0.002
@@ -51,7 +50,7 @@ class Waiter(Protocol):
         ...
 
 
-class PollingWaiter:
+class PollingWaiter(Generic[C]):
     """Looks whether something changed, seldom enough to cost nothing; and listens to the bell.
 
     Args:
@@ -64,10 +63,10 @@ class PollingWaiter:
 
     def __init__(
         self,
-        database: Database,
-        queries: Queries,
+        database: Database[C],
+        queries: Queries[C],
         place: str,
-        glance: Callable[[Connection], int] | None = None,
+        glance: Callable[[C], int] | None = None,
     ) -> None:
         self._database = database
         self._queries = queries
