@@ -10,9 +10,10 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from kombu_core.exceptions import ContentTooLargeError, DecodeError, EncodeError, UnknownCodecError
+from kombu_core.extras import import_extra
 
 #: Bytes that a decompressed body may have.
 DEFAULT_MAX_SIZE: Final = 64 * 1024 * 1024
@@ -20,8 +21,11 @@ DEFAULT_MAX_SIZE: Final = 64 * 1024 * 1024
 DEFAULT_MAX_RATIO: Final = 1000.0
 #: Bytes up to which the ratio does not matter: a small result is no danger.
 RATIO_FREE_SIZE: Final = 1024 * 1024
-#: Bytes that LZMA may use for itself; preset 9, the largest, needs 65 MiB.
-LZMA_MEMORY_BYTES: Final = 128 * 1024 * 1024
+#: Bytes that LZMA or Zstandard may use for itself; LZMA's largest preset needs 65 MiB, and
+#: Zstandard's as many as this.
+DECODER_MEMORY_BYTES: Final = 128 * 1024 * 1024
+#: Bytes that Zstandard's decompressor gets at once.
+ZSTD_PIECE_BYTES: Final = 256
 #: zlib's window size with the detection of zlib's own and gzip's header.
 ZLIB_OR_GZIP: Final = zlib.MAX_WBITS | 32
 
@@ -156,8 +160,65 @@ def _lzma_decompress(body: bytes, limit: int) -> bytes:
     except ImportError:
         raise _missing("lzma") from None
     # A header of a few bytes can ask for a dictionary of gigabytes.
-    decompressor = lzma.LZMADecompressor(memlimit=LZMA_MEMORY_BYTES)
+    decompressor = lzma.LZMADecompressor(memlimit=DECODER_MEMORY_BYTES)
     return decompress_stream(decompressor, body, limit)
+
+
+def _brotli_compress(body: bytes) -> bytes:
+    compressed: bytes = _brotli().compress(body)
+    return compressed
+
+
+def _brotli_decompress(body: bytes, limit: int) -> bytes:
+    decompressor = _brotli().Decompressor()
+    parts: list[bytes] = []
+    size = 0
+    rest = body
+    while not decompressor.is_finished():
+        # The limit is taken in steps of 32 KiB, so the size is counted.
+        part = decompressor.process(rest, output_buffer_limit=limit + 1 - size)
+        rest = b""
+        size += len(part)
+        if size > limit:
+            raise ContentTooLargeError(f"{len(body)} bytes decompress to more than {limit}")
+        if not part and not decompressor.is_finished():
+            raise DecodeError("the compressed body is cut off")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _brotli() -> Any:
+    return import_extra("brotli", "brotli", "The compression 'brotli'")
+
+
+def _zstd_compress(body: bytes) -> bytes:
+    compressed: bytes = _zstandard().ZstdCompressor().compress(body)
+    return compressed
+
+
+def _zstd_decompress(body: bytes, limit: int) -> bytes:
+    decompressor = _zstandard().ZstdDecompressor(max_window_size=DECODER_MEMORY_BYTES)
+    stream = decompressor.decompressobj()
+    parts: list[bytes] = []
+    size = 0
+    # It has no limit, so it gets little at once: a block of a few bytes may become 128 KiB.
+    for start in range(0, len(body), ZSTD_PIECE_BYTES):
+        if stream.eof:
+            raise DecodeError("something follows the end of the compressed body")
+        part = stream.decompress(body[start : start + ZSTD_PIECE_BYTES])
+        size += len(part)
+        if size > limit:
+            raise ContentTooLargeError(f"{len(body)} bytes decompress to more than {limit}")
+        parts.append(part)
+    if not stream.eof:
+        raise DecodeError("the compressed body is cut off")
+    if stream.unused_data:
+        raise DecodeError("something follows the end of the compressed body")
+    return b"".join(parts)
+
+
+def _zstandard() -> Any:
+    return import_extra("zstandard", "zstandard", "The compression 'zstd'")
 
 
 #: The methods of every registry. kombu calls zlib's format gzip; both formats are read.
@@ -165,4 +226,6 @@ STANDARD_COMPRESSORS: Final[tuple[tuple[str, Compressor], ...]] = (
     ("zlib", Compressor(zlib.compress, _zlib_decompress, "application/x-gzip", ("gzip",))),
     ("bzip2", Compressor(_bz2_compress, _bz2_decompress, "application/x-bz2", ("bz2", "bzip"))),
     ("lzma", Compressor(_lzma_compress, _lzma_decompress, "application/x-lzma", ("xz",))),
+    ("brotli", Compressor(_brotli_compress, _brotli_decompress, "application/x-brotli")),
+    ("zstd", Compressor(_zstd_compress, _zstd_decompress, "application/zstd", ("zstandard",))),
 )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from kombu_core import compression, typed_json
+from kombu_core import compression, safe_yaml, serializers, typed_json
 from kombu_core.compression import Caps, Compressor
 from kombu_core.content import BINARY, decode_raw, split_parameters, transcode
 from kombu_core.exceptions import (
@@ -56,8 +56,10 @@ class Serializer:
 class Registry:
     """Serializers and compressions by name, with those that are decoded unless told otherwise.
 
-    Any number of threads may use it, also while one registers. `json`, `text` and `raw` are
-    there, and zlib, bzip2 and lzma.
+    Any number of threads may use it, also while one registers. There are `json`, `text`, `raw` and
+    `msgpack`; `yaml` and `pickle`, which are decoded only where they are accepted by name; and
+    zlib, bzip2, lzma, brotli and zstd. A package that one of them needs is imported at its first
+    use, and if it is missing, the error says what to install.
 
     Args:
         max_body_size: Bytes that a body may have to be decoded.
@@ -323,22 +325,30 @@ def _describe(exc: Exception) -> str:
     return f"{type(exc).__name__}: {exc}"
 
 
-def _encode_plain(data: Any) -> str:
-    if isinstance(data, str):
-        return data
-    raise EncodeError(f"The serializer 'text' takes str, not {type(data).__name__}")
-
-
-def _encode_raw(data: Any) -> bytes:
-    if isinstance(data, bytes):
-        return data
-    raise EncodeError(f"The serializer 'raw' takes bytes, not {type(data).__name__}")
-
-
 _STANDARD_SERIALIZERS: Final = (
     ("json", Serializer(typed_json.dumps, typed_json.loads, "application/json")),
-    ("text", Serializer(_encode_plain, bytes.decode, "text/plain")),
-    ("raw", Serializer(_encode_raw, bytes, RAW_CONTENT_TYPE, BINARY)),
+    ("text", Serializer(serializers.encode_text, bytes.decode, "text/plain")),
+    ("raw", Serializer(serializers.encode_raw, bytes, RAW_CONTENT_TYPE, BINARY)),
+    (
+        "msgpack",
+        Serializer(
+            serializers.encode_msgpack, serializers.decode_msgpack, "application/x-msgpack", BINARY
+        ),
+    ),
+    (
+        "yaml",
+        Serializer(safe_yaml.dumps, safe_yaml.loads, "application/x-yaml", is_enabled=False),
+    ),
+    (
+        "pickle",
+        Serializer(
+            serializers.encode_pickle,
+            serializers.decode_pickle,
+            "application/x-python-serialize",
+            BINARY,
+            is_enabled=False,
+        ),
+    ),
 )
 
 #: What messages and producers use unless they are given another one.

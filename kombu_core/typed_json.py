@@ -19,9 +19,10 @@ plain dict that it is: a message of a stranger is never undecodable for that. Th
 be told apart: a dict of yours with exactly these two members and one of these types comes back as
 that type.
 
-An object with a method `__json__` is replaced by what the method returns. Tuples come back as
-lists, and keys that are numbers, booleans or None as text. Other types (sets, timedeltas) are
-refused, as there is no form of them that kombu reads.
+An object with a method `__json__` is replaced by what the method returns, and an instance of a
+dataclass, or of a class of attrs, msgspec or pydantic, by an object of its members. Tuples come
+back as lists, and keys that are numbers, booleans or None as text. Other types (sets, timedeltas)
+are refused, as there is no form of them that kombu reads.
 
 NaN and the infinities are no JSON, and most other languages fail on them: they are refused when
 encoding (a Decimal may be NaN), and accepted when decoding.
@@ -39,8 +40,11 @@ from typing import Any, Final
 from uuid import UUID
 
 from kombu_core.exceptions import ContentTooLargeError, DecodeError, EncodeError
+from kombu_core.fast_json import find_reader
+from kombu_core.records import members_of
 
 _TYPE: Final = "__type__"
+_TYPE_BYTES: Final = _TYPE.encode()
 _VALUE: Final = "__value__"
 _MEMBERS: Final = frozenset({_TYPE, _VALUE})
 
@@ -74,6 +78,12 @@ def loads(body: bytes) -> Any:
         DecodeError: The body is no JSON.
         ContentTooLargeError: It is nested too deeply.
     """
+    read = find_reader()
+    if read is not None and _TYPE_BYTES not in body:
+        try:
+            return read(body)
+        except Exception:  # noqa: BLE001 (the standard library decides whether it is wrong)
+            pass
     try:
         text = body.decode()
     except UnicodeDecodeError as exc:
@@ -122,6 +132,9 @@ def _replace(value: object) -> Any:
                 return _marked("bytes", value.decode())
             except UnicodeDecodeError:
                 return _marked("base64", base64.b64encode(value).decode())
+    members = members_of(value)
+    if members is not None:
+        return members
     raise TypeError(
         f"{type(value).__name__} has no JSON form; convert it, or give it a method __json__"
     )

@@ -67,8 +67,31 @@ def test_text_and_bytes_travel_as_in_kombu(serializer: str | None, value: Any) -
     assert default_registry.loads(body, content_type, content_encoding) == value
 
 
+@pytest.mark.parametrize("serializer", ["msgpack", "yaml", "pickle"])
+@pytest.mark.parametrize("value", [None, [1, 2.5, {"é": [True, b"\xff"]}], {"a": "b"}], ids=repr)
+def test_other_serializers_of_one_are_read_by_the_other(serializer: str, value: Any) -> None:
+    ours = default_registry.dumps(value, serializer)
+    content_type, content_encoding, body = serialization.dumps(value, serializer)
+    assert ours[:2] == (content_type, content_encoding)
+    assert serialization.loads(ours.body, *ours[:2], accept=[content_type]) == value
+    body = body.encode() if isinstance(body, str) else body
+    assert default_registry.loads(body, *ours[:2], accept=[serializer]) == value
+
+
 @pytest.mark.parametrize(
-    "name", ["gzip", "zlib", "application/x-gzip", "bzip", "bzip2", "lzma", "xz"]
+    "name",
+    [
+        "gzip",
+        "zlib",
+        "application/x-gzip",
+        "bzip",
+        "bzip2",
+        "lzma",
+        "xz",
+        "brotli",
+        "zstd",
+        "application/zstd",
+    ],
 )
 def test_compression_of_one_is_read_by_the_other(name: str) -> None:
     body = b"body " * 1000
@@ -81,6 +104,6 @@ def test_compression_of_one_is_read_by_the_other(name: str) -> None:
 
 def test_kombu_has_no_compression_under_a_name_that_means_another_here() -> None:
     for content_type in compression.encoders():
-        if content_type in default_registry.compressor_names:
+        if content_type in default_registry.compressor_names:  # kombu's plugins may add others
             packed, _ = compression.compress(b"body", content_type)
             assert default_registry.decompress(packed, content_type) == b"body"

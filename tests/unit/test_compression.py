@@ -6,8 +6,12 @@ import bz2
 import gzip
 import lzma
 import random
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -20,11 +24,13 @@ from kombu_core.exceptions import (
 )
 from kombu_core.serialization import Registry
 
-NAMES = ("zlib", "bzip2", "lzma")
+NAMES = ("zlib", "bzip2", "lzma", "brotli", "zstd")
 RAW: dict[str, Callable[[bytes], bytes]] = {
     "zlib": zlib.compress,
     "bzip2": bz2.compress,
-    "lzma": lzma.compress,
+    "lzma": partial(lzma.compress, preset=0),
+    "brotli": partial(pytest.importorskip("brotli").compress, quality=1),
+    "zstd": pytest.importorskip("zstandard").compress,
 }
 
 
@@ -52,6 +58,9 @@ def test_a_body_comes_back(registry: Registry, name: str, body: bytes) -> None:
         ("bzip2", "application/x-bz2"),
         ("lzma", "application/x-lzma"),
         ("xz", "application/x-lzma"),
+        ("brotli", "application/x-brotli"),
+        ("zstd", "application/zstd"),
+        ("zstandard", "application/zstd"),
     ],
 )
 def test_names_mean_what_they_mean_in_kombu(
@@ -105,6 +114,59 @@ def test_a_header_cannot_ask_for_the_memory_of_the_host(registry: Registry) -> N
     assert registry.decompress(bytes(body), "xz") == b"body"
     with pytest.raises(DecodeError, match=r"[Mm]emory"):
         registry.decompress(huge, "xz")
+
+
+def test_a_bomb_is_refused_before_it_takes_memory(tmp_path: Path) -> None:
+    # A process of its own: only there can it be seen how much memory there was at most.
+    program = """
+import resource, sys
+from pathlib import Path
+from kombu_core.compression import Caps
+from kombu_core.exceptions import ContentTooLargeError
+from kombu_core.serialization import Registry
+registry = Registry(caps=Caps(max_size=1 << 22))
+for name in sys.argv[2:]:
+    assert registry.decompress(registry.compress(b"body", name)[0], name) == b"body"
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for name in sys.argv[2:]:
+    try:
+        registry.decompress(Path(sys.argv[1], name).read_bytes(), name)
+    except ContentTooLargeError:
+        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        print(name, (after - before) // 1024)
+"""
+    for name, compress in RAW.items():
+        (tmp_path / name).write_bytes(compress(bytes(1 << 25)))
+    run = [sys.executable, "-c", program, str(tmp_path), *RAW]
+    done = subprocess.run(run, capture_output=True, text=True, check=True)
+    mebibytes = dict(line.split() for line in done.stdout.splitlines())
+    assert mebibytes.keys() == RAW.keys()
+    assert all(int(grown) < 20 for grown in mebibytes.values()), mebibytes
+
+
+def test_zstandard_without_a_size_in_its_header_is_bounded_too() -> None:
+    zstandard = pytest.importorskip("zstandard")
+    registry = Registry(caps=Caps(max_size=1 << 20))
+    compressor = zstandard.ZstdCompressor(write_content_size=False)
+    assert registry.decompress(compressor.compress(b"body"), "zstd") == b"body"
+    with pytest.raises(ContentTooLargeError):
+        registry.decompress(compressor.compress(bytes(1 << 21)), "zstd")
+    huge_window = zstandard.ZstdCompressionParameters(window_log=30)
+    streamed = zstandard.ZstdCompressor(compression_params=huge_window).compressobj()
+    body = streamed.compress(b"body") + streamed.flush()
+    with pytest.raises(DecodeError, match="too much memory"):
+        registry.decompress(body, "zstd")
+
+
+@pytest.mark.parametrize("name", ["brotli", "zstd"])
+def test_what_is_not_installed_says_what_to_install(
+    registry: Registry, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, {"zstd": "zstandard"}.get(name, name), None)
+    with pytest.raises(UnknownCodecError, match=r"pip install 'kombu-core\[(brotli|zstandard)\]'"):
+        registry.compress(b"body", name)
+    with pytest.raises(UnknownCodecError, match="pip install"):
+        registry.decompress(b"body", name)
 
 
 @pytest.mark.parametrize("name", ["nothing", ""])

@@ -76,7 +76,7 @@ def test_unknown_names_are_named(registry: Registry) -> None:
         lambda: registry.disable("x/nothing"),
         lambda: registry.resolve_accept(["nothing"]),
     ):
-        with pytest.raises(UnknownCodecError, match=r"nothing.*json, raw, text"):
+        with pytest.raises(UnknownCodecError, match=r"nothing.*json, msgpack, pickle"):
             call()
 
 
@@ -132,10 +132,13 @@ def test_what_is_disabled_is_decoded_only_for_who_names_it(registry: Registry) -
         registry.loads(b"abc", PICKLE, "binary")
 
 
-def test_no_pickle_and_no_yaml_is_known() -> None:
-    assert default_registry.names == ("json", "raw", "text")
-    with pytest.raises(ContentRefusedError):
-        default_registry.loads(b"", PICKLE, "binary", accept=[PICKLE])
+@pytest.mark.parametrize("name", ["pickle", "yaml"])
+def test_what_is_dangerous_is_decoded_only_for_who_names_it(name: str) -> None:
+    encoded = default_registry.dumps([1], name)
+    for accept in (None, ["json"], [], ["application/json"]):
+        with pytest.raises(ContentRefusedError):
+            default_registry.loads(encoded.body, *encoded[:2], accept=accept)
+    assert default_registry.loads(encoded.body, *encoded[:2], accept=["json", name]) == [1]
 
 
 def test_a_name_stands_for_its_content_type(registry: Registry) -> None:
