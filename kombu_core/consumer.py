@@ -12,6 +12,7 @@ from kombu_core.exceptions import CodecError, ConfigurationError
 from kombu_core.message import Message
 from kombu_core.serialization import Registry, default_registry
 from kombu_core.transport import Channel
+from kombu_core.typed_messages import reader_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -48,6 +49,9 @@ class Consumer:
         tag_prefix: Consumer tags begin with it.
         on_cancel: Called with the tag if the broker ends a subscription.
         registry: Serializers and compressions.
+        type: What bodies are made into and checked against: a dataclass, a class of attrs, msgspec
+            or pydantic, or a type such as `list[int]`. A body that does not fit is an
+            InvalidMessageError, which is a DecodeError and names the field.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class Consumer:
         *,
         on_cancel: CancelCallback | None = None,
         registry: Registry = default_registry,
+        type: Any = None,
     ) -> None:
         self.no_ack = no_ack
         self.auto_declare = auto_declare
@@ -75,6 +80,7 @@ class Consumer:
         self.tag_prefix = tag_prefix
         self.on_cancel = on_cancel
         self._registry = registry
+        self._convert = None if type is None else reader_of(type)
         #: By the name of the queue.
         self._subscriptions: dict[str, _Subscription] = {}
         #: Queues whose names the broker made up: after a reconnect it makes up others.
@@ -258,6 +264,8 @@ class Consumer:
     def _receive(self, message: Message) -> None:
         message.accept = self._accept
         message.registry = self._registry
+        if self._convert is not None:
+            message.convert = self._convert
         if self._settled is not None:
             message.observe(self._settled)
         if self._received is not None:

@@ -31,7 +31,8 @@
     └── CodecError
         ├── EncodeError
         ├── DecodeError
-        │   └── ContentTooLargeError        a cap on size, depth or ratio was passed
+        │   ├── ContentTooLargeError        a cap on size, depth or ratio was passed
+        │   └── InvalidMessageError         it is not of the consumer's type, and which field
         ├── ContentRefusedError             a content type that the consumer does not accept
         └── UnknownCodecError (LookupError) no serializer or compression of that name
 
@@ -251,6 +252,18 @@ class DecodeError(CodecError):
 
 class ContentTooLargeError(DecodeError):
     """Decoding would pass a cap on size, nesting depth or compression ratio."""
+
+
+class InvalidMessageError(DecodeError):
+    """What was decoded is not of the type that the consumer wants.
+
+    `field` tells where, as `items[3].price`, and is empty for all of it; `reason` tells why.
+    """
+
+    def __init__(self, field: str, reason: str) -> None:
+        self.field = field.removeprefix(".")
+        self.reason = reason
+        super().__init__(f"{self.field}: {reason}" if self.field else reason)
 
 
 class ContentRefusedError(CodecError):

@@ -75,6 +75,7 @@ class Message:
         "accept",
         "channel",
         "consumer_tag",
+        "convert",
         "delivery_tag",
         "envelope",
         "redelivered",
@@ -97,6 +98,8 @@ class Message:
         self.consumer_tag = consumer_tag
         #: Content types that `payload` may decode; None: those that are enabled in the registry.
         self.accept: Collection[str] | None = None
+        #: What makes the payload of the decoded body, if it is not the same.
+        self.convert: Callable[[Any], Any] | None = None
         #: What decodes it.
         self.registry: Registry = default_registry
         self._state = "ACK" if is_settled else "RECEIVED"
@@ -151,6 +154,7 @@ class Message:
         Raises:
             ContentRefusedError: The content type is not accepted.
             DecodeError: The body is not what its content type says.
+            InvalidMessageError: It is not of the type that the consumer wants.
         """
         if self._payload is not _NOT_DECODED:
             return self._payload
@@ -160,13 +164,16 @@ class Message:
         if headers and "compression" in headers:
             body = self.registry.decompress(body, headers["compression"])
         properties = envelope.properties
-        self._payload = self.registry.loads(
+        payload = self.registry.loads(
             body,
             properties.get("content_type"),
             properties.get("content_encoding"),
             accept=self.accept,
         )
-        return self._payload
+        if self.convert is not None:
+            payload = self.convert(payload)
+        self._payload = payload
+        return payload
 
     def decode(self) -> Any:
         """Return `payload`; kombu's name for it."""

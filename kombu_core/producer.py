@@ -48,6 +48,8 @@ class Producer:
         on_return: Called with the envelope, code and text of a mandatory message that no queue
             wanted; without it `publish` raises UnroutableError.
         registry: Serializers and compressions.
+        compress_from: Bytes from which a body is compressed by `compression`. A compression that is
+            named by a publish is applied to any.
     """
 
     def __init__(
@@ -61,12 +63,14 @@ class Producer:
         on_return: ReturnCallback | None = None,
         *,
         registry: Registry = default_registry,
+        compress_from: int = 0,
     ) -> None:
         self.exchange = exchange if isinstance(exchange, Exchange) else Exchange(exchange or "")
         self.routing_key = routing_key
         self.serializer = serializer
         self.auto_declare = auto_declare
         self.compression = compression
+        self.compress_from = compress_from
         self.on_return = on_return
         self._registry = registry
         self._connection: Connection | None = None
@@ -211,10 +215,10 @@ class Producer:
         else:
             content_encoding, data = _encoded(body, content_type, content_encoding)
         all_headers = dict(headers) if headers else {}
-        if compression or self.compression:
-            data, all_headers["compression"] = self._registry.compress(
-                data, compression or self.compression or ""
-            )
+        if compression is None and len(data) >= self.compress_from:
+            compression = self.compression
+        if compression:
+            data, all_headers["compression"] = self._registry.compress(data, compression)
         basic: Properties = {
             "content_type": content_type,
             "content_encoding": content_encoding,

@@ -24,6 +24,7 @@ LAST_LINES = {
     "rpc_by_hand.py": " [.] got 6765",
     "simple_queue.py": "progress: 100 %",
     "topology.py": "queue 'topology_example.lost': nothing matches",
+    "typed_messages.py": "refused: items[0].name: it is missing",
     "worker.py": "hello low",
 }
 #: Programs with other arguments, which have tests of their own.

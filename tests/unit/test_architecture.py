@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LAYERS = (
     ("exceptions",),
     ("capabilities", "closing"),
-    ("records", "extras", "content"),
+    ("records", "extras", "content", "typed_messages"),
     ("fast_json", "typed_json", "safe_yaml", "serializers", "compression"),
     ("serialization",),
     ("message",),

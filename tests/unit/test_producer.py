@@ -196,3 +196,18 @@ def test_a_registry_of_its_own_encodes(connection: Connection, queue: Queue) -> 
 def test_a_delayed_message_comes_later(producer: Producer, queue: Queue) -> None:
     producer.publish("x", delay=60)
     assert queue.get() is None
+
+
+def test_bodies_are_compressed_from_a_size_on(connection: Connection) -> None:
+    producer = connection.Producer(compression="zlib", compress_from=100)
+    Queue("q")(connection).declare()
+    bodies = [(b"x" * 99, None), (b"x" * 100, None), (b"x", "bzip2"), (b"x" * 100, "bzip2")]
+    for body, compression in bodies:
+        producer.publish(body, "q", compression=compression)
+    found = []
+    for body, _ in bodies:
+        message = Queue("q")(connection).get(no_ack=True)
+        assert message is not None
+        assert message.payload == body
+        found.append(message.headers.get("compression"))
+    assert found == [None, "application/x-gzip", "application/x-bz2", "application/x-bz2"]
