@@ -66,7 +66,7 @@ class Database:
             ConnectError: The database cannot be reached.
             AuthenticationError: It refused the credentials.
         """
-        self._connect().close()
+        _give_back(self._connect())
 
     def run(self, work: Callable[[Connection], T], *, writes: bool = False) -> T:
         """Call `work` with a connection on which each statement is a transaction of its own.
@@ -107,7 +107,7 @@ class Database:
         except exc.SQLAlchemyError as error:
             raise self.translate(error) from error
         finally:
-            connection.close()
+            _give_back(connection)
 
     @property
     def driver_error(self) -> type[Exception]:
@@ -132,7 +132,7 @@ class Database:
                     raise self.translate(error) from error
                 logger.debug("Another transaction was in the way: %s", error)
             finally:
-                connection.close()
+                _give_back(connection)
             time.sleep(random.uniform(0.5, 1.0) * pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
         raise OperationalError("Other transactions were in the way all the time")
@@ -175,6 +175,21 @@ def _undo(connection: Connection) -> None:
             connection.exec_driver_sql("ROLLBACK")
     except exc.SQLAlchemyError:
         connection.invalidate()
+
+
+def _give_back(connection: Connection) -> None:
+    """Give a connection back to its pool; whether it still works is the next user's business.
+
+    SQLAlchemy says ROLLBACK on it first, and a server that died since the work was done must not
+    make an error of what it has confirmed.
+    """
+    try:
+        connection.close()
+    except exc.SQLAlchemyError as error:
+        logger.debug("A connection broke while it was not in use: %s", error)
+        if not connection.closed:
+            connection.invalidate()
+            connection.close()
 
 
 _locks: dict[str, threading.Lock] = {}
