@@ -7,12 +7,14 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypeVar
 
+from kombu_core.description import Described
 from kombu_core.exceptions import (
     AuthenticationError,
     ChannelError,
     ConfigurationError,
     ConnectError,
     ConnectionLostError,
+    ConsumerCancelledError,
     OperationalError,
     OperationTimeoutError,
 )
@@ -44,7 +46,7 @@ class Revivable(Protocol):
         ...
 
 
-class Connection(Handles):
+class Connection(Handles, Described):
     """A connection to one of several brokers.
 
     Nothing is connected before it is needed. May be shared by threads; see `Channel` for what
@@ -380,59 +382,10 @@ class Connection(Handles):
         """Raise ConnectionLostError if the broker has been silent for too long."""
         self.transport.heartbeat_check()
 
-    # -- describing ------------------------------------------------------------------------
-
     @property
-    def url(self) -> BrokerURL:
-        """The URL in use, or to be tried next."""
-        return self._urls[self._current]
-
-    @property
-    def hostname(self) -> str | None:
-        """Host of the URL in use."""
-        return self.url.hostname
-
-    @property
-    def port(self) -> int | None:
-        """Port of the URL in use, None for the transport's own."""
-        return self.url.port
-
-    @property
-    def userid(self) -> str | None:
-        """User of the URL in use."""
-        return self.url.userid
-
-    @property
-    def virtual_host(self) -> str | None:
-        """Virtual host of the URL in use, None for the transport's own."""
-        return self.url.virtual_host
-
-    @property
-    def host(self) -> str:
-        """Host and port of the URL in use, as `localhost:5672`."""
-        url = self.url
-        return f"{url.hostname or ''}:{url.port}" if url.port else url.hostname or ""
-
-    def as_uri(self, include_password: bool = False, mask: str = "**") -> str:
-        """Return the URL in use; the password hidden unless asked for."""
-        return self.url.as_uri(include_password=include_password, mask=mask)
-
-    def info(self) -> dict[str, Any]:
-        """Return what the connection is made of, with nothing secret in it."""
-        url = self.url
-        return {
-            "hostname": url.hostname,
-            "userid": url.userid,
-            "virtual_host": url.virtual_host,
-            "port": url.port,
-            "transport": url.scheme,
-            "connect_timeout": self.connect_timeout,
-            "heartbeat": self.heartbeat,
-            "ssl": bool(self._ssl),
-            "transport_options": sorted(self.transport_options),
-            "uri": url.as_uri(),
-            "alternates": [other.as_uri() for other in self._urls if other is not url],
-        }
+    def recovers(self) -> bool:
+        """Whether `drain_events` reconnects by itself."""
+        return self._backoff is not None
 
     def clone(self, **changes: Any) -> Connection:
         """Return an unconnected copy; `changes` are arguments of the constructor."""
@@ -462,13 +415,13 @@ class Connection(Handles):
 
     @property
     def channel_errors(self) -> tuple[type[BaseException], ...]:
-        """What closes a channel."""
-        return (ChannelError,)
+        """What closes a channel, or ends a consumer."""
+        return (ChannelError, ConsumerCancelledError)
 
     @property
     def recoverable_channel_errors(self) -> tuple[type[BaseException], ...]:
-        """What another channel may cure: nothing, the same call would be refused again."""
-        return ()
+        """What consuming again may cure; a call that was refused would be refused again."""
+        return (ConsumerCancelledError,)
 
     @property
     def identity(self) -> Hashable:

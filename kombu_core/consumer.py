@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kombu_core.declaration import channel_of
 from kombu_core.entity import Queue
-from kombu_core.exceptions import CodecError, ConfigurationError
+from kombu_core.exceptions import CodecError, ConfigurationError, ConsumerCancelledError
 from kombu_core.message import Message
 from kombu_core.serialization import Registry, default_registry
 from kombu_core.transport import Channel
@@ -47,7 +47,9 @@ class Consumer:
         accept: Serializers or content types that may be decoded; None: the enabled ones.
         prefetch_count: Unacknowledged messages at most, for each queue; None: no limit.
         tag_prefix: Consumer tags begin with it.
-        on_cancel: Called with the tag if the broker ends a subscription.
+        on_cancel: Called with the tag if the broker ends a subscription. Without it the queue is
+            declared and consumed again where the connection has `recovery`, as after a lost
+            connection; elsewhere ConsumerCancelledError leaves `drain_events`.
         registry: Serializers and compressions.
         type: What bodies are made into and checked against: a dataclass, a class of attrs, msgspec
             or pydantic, or a type such as `list[int]`. A body that does not fit is an
@@ -159,10 +161,11 @@ class Consumer:
             no_ack = self.no_ack
         for queue in self._queues.values():
             if queue.name not in self._subscriptions:
-                tag = queue.consume(
-                    self._next_tag(), self._receive, no_ack, on_cancel=self._cancelled
-                )
-                self._subscriptions[queue.name] = _Subscription(tag, no_ack)
+                self._subscribe(queue, self._next_tag(), no_ack)
+
+    def _subscribe(self, queue: Queue, consumer_tag: str, no_ack: bool | None) -> None:
+        tag = queue.consume(consumer_tag, self._receive, no_ack, on_cancel=self._cancelled)
+        self._subscriptions[queue.name] = _Subscription(tag, no_ack)
 
     def _next_tag(self) -> str:
         return f"{self.tag_prefix}{next(self._numbers)}" if self.tag_prefix else ""
@@ -184,13 +187,21 @@ class Consumer:
         self._queues.pop(name, None)
 
     def _cancelled(self, consumer_tag: str) -> None:
-        self._subscriptions = {
-            name: subscription
-            for name, subscription in self._subscriptions.items()
-            if subscription.tag != consumer_tag
-        }
+        names = [name for name, (tag, _) in self._subscriptions.items() if tag == consumer_tag]
+        if not names:
+            return  # Cancelled by the application at the same time.
+        name = names[0]
+        subscription = self._subscriptions.pop(name)
+        client = self.channel.transport.client
         if self.on_cancel is not None:
             self.on_cancel(consumer_tag)
+        elif client is not None and client.recovers and name not in self._nameless:
+            queue = self._queues[name]
+            if self.auto_declare:
+                queue.declare()
+            self._subscribe(queue, *subscription)
+        else:
+            raise ConsumerCancelledError(name, consumer_tag)
 
     def purge(self) -> int:
         """Delete the messages that wait in all queues; tell how many."""

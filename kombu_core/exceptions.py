@@ -16,6 +16,7 @@
     │   │   │   └── AuthenticationError              refused by name
     │   │   └── ConnectionLostError (ConnectionError) was connected       retryable
     │   │       └── SessionLostError                 its lease ran out    retryable
+    │   ├── ConsumerCancelledError               the broker ended it      retryable
     │   └── ChannelError                             AMQP's reply code and text
     │       ├── NotFoundError                        404
     │       ├── AccessRefusedError                   403
@@ -144,6 +145,22 @@ class ConnectionLostError(OperationalError, ConnectionError):
 
 class SessionLostError(ConnectionLostError):
     """The lease of this connection's session ran out, so its claims belong to others now."""
+
+
+class ConsumerCancelledError(BrokerError):
+    """The broker ended a subscription, because its queue was deleted or moved (basic.cancel).
+
+    The channel stays open; consuming again declares the queue again.
+    """
+
+    is_retryable = True
+
+    def __init__(self, queue: str, consumer_tag: str) -> None:
+        self.queue = queue
+        self.consumer_tag = consumer_tag
+        super().__init__(
+            f"The broker ended the consumer {consumer_tag!r} of queue {queue!r}: the queue is gone"
+        )
 
 
 class ChannelError(BrokerError):

@@ -108,6 +108,8 @@ class Dispatcher:
         self._precedence = Precedence(declarations, broker.session)
         self._turn = 0
         self._checked_at = 0.0
+        #: Consumers whose queues are gone, to be told one by one.
+        self._gone: deque[VirtualConsumer] = deque()
 
     def consumes_from(self, queue: str) -> bool:
         """Whether a consumer of this connection is subscribed to a queue."""
@@ -181,29 +183,30 @@ class Dispatcher:
             queues = [want.queue for want in self._wants()[0]]
         self._broker.store.wait(queues, min(timeout, self._slice()))
 
-    def look_around(self) -> list[VirtualConsumer]:
-        """See who else consumes, and return (and remove) the consumers whose queues are gone.
+    def look_around(self) -> VirtualConsumer | None:
+        """See who else consumes; return (and remove) a consumer whose queue is gone.
 
         Costs a round trip, so it does nothing most of the time.
         """
-        if monotonic() - self._checked_at < self._slice() / 4:
-            return []
+        if not self._gone and monotonic() - self._checked_at >= self._slice() / 4:
+            self._look_around()
+        return self._gone.popleft() if self._gone else None
+
+    def _look_around(self) -> None:
         self._checked_at = monotonic()
         with self._lock:
             queues = list(self._consumers)
         keys = [*map(queue_key, queues), *map(consumers_key, queues)]
         documents = self._broker.store.read(keys)
-        gone: list[VirtualConsumer] = []
         for queue, document, consuming in zip(
             queues, documents, documents[len(queues) :], strict=False
         ):
             if document.version:
                 self._precedence.look(queue, load_consumers(consuming.value))
             else:
-                gone += self._consumers.get(queue, ())
-        if gone:
-            self.remove(gone)
-        return gone
+                self._gone.extend(self._consumers.get(queue, ()))
+        if self._gone:
+            self.remove(self._gone)
 
     def _slice(self) -> float:
         with self._lock:

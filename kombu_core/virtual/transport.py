@@ -271,9 +271,8 @@ class VirtualTransport:
             self.flush()
             self._acks.raise_lost()
             gone = dispatcher.look_around()
-            if gone:
-                for consumer in gone:
-                    consumer.channel.consumer_gone(consumer)
+            if gone is not None:
+                gone.channel.consumer_gone(gone)
                 return None
             dispatcher.fill()
             delivery = dispatcher.take()

@@ -46,7 +46,7 @@ LAYERS = (
     ("recovery",),
     ("producer", "consumer"),
     ("messaging", "batches", "simple", "resource"),
-    ("handles",),
+    ("description", "handles"),
     ("connection",),
     ("pools", "clocks", "qos", "broadcast", "receiving", "insurance"),
     ("patterns",),

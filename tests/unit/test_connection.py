@@ -14,6 +14,7 @@ from kombu_core.exceptions import (
     ConfigurationError,
     ConnectError,
     ConnectionLostError,
+    ConsumerCancelledError,
     NotFoundError,
     OperationTimeoutError,
 )
@@ -203,8 +204,8 @@ def test_errors_are_sorted_by_what_cures_them() -> None:
     assert issubclass(ConnectionLostError, connection.connection_errors)
     assert issubclass(AuthenticationError, connection.connection_errors)
     assert issubclass(ConnectError, connection.recoverable_connection_errors)
-    assert connection.channel_errors == (ChannelError,)
-    assert connection.recoverable_channel_errors == ()
+    assert connection.channel_errors == (ChannelError, ConsumerCancelledError)
+    assert connection.recoverable_channel_errors == (ConsumerCancelledError,)
     assert not issubclass(TimeoutError, connection.connection_errors)
 
 

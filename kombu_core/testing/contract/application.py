@@ -9,6 +9,7 @@ import pytest
 from kombu_core import Connection, Exchange, Message, Queue
 from kombu_core.exceptions import (
     BatchPublishError,
+    ConsumerCancelledError,
     ContentRefusedError,
     DecodeError,
     NotFoundError,
@@ -162,6 +163,47 @@ class ApplicationContract(ContractFixtures):
         assert received.bodies == ["1"]
         assert not consumer.consuming_from(queue)
         assert ready(application.default_channel, queue.name) == 1
+
+    @requires("consumer_cancel_notify")
+    def test_a_consumer_whose_queue_goes_says_so(
+        self, application: Connection, other: Channel, queue: Queue
+    ) -> None:
+        received = Received()
+        with application.Consumer([queue], callbacks=[received]) as consumer:
+            other.queue_delete(queue.name)
+            with pytest.raises(ConsumerCancelledError) as caught:
+                drain_until(application, lambda: False)
+            assert caught.value.queue == queue.name
+            assert not consumer.consuming_from(queue)
+            consumer.declare()
+            consumer.consume()
+            application.Producer().publish("again", exchange=queue.exchange, routing_key="k")
+            drain_until(application, lambda: received.bodies)
+        assert received.bodies == ["again"]
+
+    @requires("consumer_cancel_notify")
+    def test_a_recovering_consumer_whose_queue_goes_consumes_again(
+        self, application: Connection, other: Channel, queue: Queue
+    ) -> None:
+        received = Received()
+        with (
+            application.clone(recovery=True) as recovering,
+            recovering.Consumer([queue], callbacks=[received]),
+        ):
+            other.queue_delete(queue.name)
+
+            def published() -> bool:
+                try:
+                    application.Producer().publish(
+                        "again", exchange=queue.exchange, routing_key="k", mandatory=True
+                    )
+                except UnroutableError:
+                    return False
+                return True
+
+            drain_until(recovering, published)
+            drain_until(recovering, lambda: received.bodies)
+        assert received.bodies == ["again"]
 
     def test_two_consumers_of_a_connection_get_their_own(
         self, application: Connection, name: Names
