@@ -46,7 +46,7 @@ def refuse(message: Message, error: Exception) -> None:
     message.reject()
 
 
-def main(url: str = "memory://") -> None:
+def main(url: str) -> None:
     """Publish an order and something else, and consume both."""
     with Connection(url) as connection:
         producer = connection.Producer(routing_key=orders.name)
@@ -62,4 +62,4 @@ def main(url: str = "memory://") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1] if len(sys.argv) > 1 else "memory://")

@@ -29,12 +29,14 @@
     │   ├── PublishRejectedError            the broker refused to store it (a negative confirm)
     │   └── BatchPublishError               some of a batch were not stored, and which
     ├── OperationTimeoutError (TimeoutError)                              retryable
+    ├── ClaimStoreError                     the store of large bodies failed  retryable
     └── CodecError
         ├── EncodeError
         ├── DecodeError
         │   ├── ContentTooLargeError        a cap on size, depth or ratio was passed
         │   └── InvalidMessageError         it is not of the consumer's type, and which field
         ├── ContentRefusedError             a content type that the consumer does not accept
+        │   └── SealError                   changed, unsigned, too old, or of an unknown key
         └── UnknownCodecError (LookupError) no serializer or compression of that name
 
 An error that comes from a driver keeps it as ``__cause__``; an error of the application's own
@@ -252,6 +254,12 @@ class OperationTimeoutError(KombuError, TimeoutError):
     is_retryable = True
 
 
+class ClaimStoreError(KombuError):
+    """The store of bodies that are too large for a broker cannot be written or read now."""
+
+    is_retryable = True
+
+
 # -- codecs ----------------------------------------------------------------------------------
 
 
@@ -285,6 +293,10 @@ class InvalidMessageError(DecodeError):
 
 class ContentRefusedError(CodecError):
     """The content type is not one that the consumer accepts."""
+
+
+class SealError(ContentRefusedError):
+    """A signed or encrypted body was changed, is too old, or was sealed by a key not known here."""
 
 
 class UnknownCodecError(CodecError, LookupError):

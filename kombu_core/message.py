@@ -160,9 +160,8 @@ class Message:
             return self._payload
         envelope = self.envelope
         body = envelope.body
-        headers = envelope.headers
-        if headers and "compression" in headers:
-            body = self.registry.decompress(body, headers["compression"])
+        if envelope.headers and "compression" in envelope.headers:
+            body = self.uncompressed()
         properties = envelope.properties
         payload = self.registry.loads(
             body,
@@ -174,6 +173,17 @@ class Message:
             payload = self.convert(payload)
         self._payload = payload
         return payload
+
+    def uncompressed(self) -> bytes:
+        """Return the body as its content type describes it.
+
+        Raises:
+            UnknownCodecError: It is compressed in a way that is not known here.
+            DecodeError: It is not what its header `compression` says, or becomes too large.
+        """
+        method = self.envelope.headers.get("compression")
+        body = self.envelope.body
+        return body if method is None else self.registry.decompress(body, method)
 
     def decode(self) -> Any:
         """Return `payload`; kombu's name for it."""

@@ -14,11 +14,11 @@ from kombu_core import compression, safe_yaml, serializers, typed_json
 from kombu_core.compression import Caps, Compressor
 from kombu_core.content import BINARY, decode_raw, split_parameters, transcode
 from kombu_core.exceptions import (
-    CodecError,
     ContentRefusedError,
     ContentTooLargeError,
     DecodeError,
     EncodeError,
+    KombuError,
     UnknownCodecError,
 )
 
@@ -102,6 +102,10 @@ class Registry:
     def default_serializer(self, name: str) -> None:
         self._named(name)
         self._default = name
+
+    def serializer(self, name: str) -> Serializer:
+        """Return the serializer of a name. Raises UnknownCodecError if there is none."""
+        return self._named(name)
 
     def register(
         self,
@@ -195,7 +199,7 @@ class Registry:
             body = found.encode(data)
             if isinstance(body, str):
                 body = body.encode(found.content_encoding)
-        except CodecError:
+        except KombuError:
             raise
         except Exception as exc:
             raise EncodeError(f"The serializer {serializer!r} failed: {_describe(exc)}") from exc
@@ -249,7 +253,7 @@ class Registry:
             body = transcode(body, content_encoding, found.content_encoding)
         try:
             return found.decode(body)
-        except CodecError:
+        except KombuError:
             raise
         except RecursionError:
             raise ContentTooLargeError(f"The {content_type} is nested too deeply") from None

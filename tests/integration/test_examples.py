@@ -15,6 +15,7 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 #: What each prints, last.
 LAST_LINES = {
     "broadcast.py": "listener 2: it works",
+    "claim_check.py": "swept 0, left 0",
     "connection_pools.py": "replaced: True",
     "hello_world.py": "received: helloworld",
     "logical_clock.py": "2 bob heard",
@@ -22,6 +23,7 @@ LAST_LINES = {
     "retries.py": "given up: 3 after ConnectionError: the bank does not answer",
     "rpc.py": "There was no reply from 'fibonacci' within 0.2 s",
     "rpc_by_hand.py": " [.] got 6765",
+    "signing.py": "refused: The signature is not right",
     "simple_queue.py": "progress: 100 %",
     "topology.py": "queue 'topology_example.lost': nothing matches",
     "typed_messages.py": "refused: items[0].name: it is missing",

@@ -19,7 +19,10 @@ LAYERS = (
     ("records", "extras", "content", "typed_messages"),
     ("fast_json", "typed_json", "safe_yaml", "serializers", "compression"),
     ("serialization",),
+    ("wrapping", "keyring"),
+    ("sealing",),
     ("message",),
+    ("claims",),
     ("declaration",),
     ("exchange",),
     ("entity",),
@@ -55,6 +58,7 @@ LAYERS = (
     ("rpc_server",),
     ("routing_explanation",),
     ("rpc", "pidbox", "retries", "idempotence", "topology_plan", "outbox"),
+    ("replays",),
     ("",),  # the package itself: what it exports
     ("testing",),
 )
