@@ -23,7 +23,7 @@ from kombu_core.plugins import Plugins, default_plugins
 from kombu_core.recovery import Recovery
 from kombu_core.retry import Backoff, retry
 from kombu_core.transport import Channel, Transport, TransportParameters
-from kombu_core.url import BrokerURL, Secret, parse, split_urls
+from kombu_core.url import BrokerURL, RedactedDict, Secret, parse, split_urls
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -90,7 +90,7 @@ class Connection(Handles, Described):
         self.connect_timeout = connect_timeout
         self.heartbeat = heartbeat
         self._backoff = Backoff() if recovery is True else recovery or None
-        self.transport_options = dict(transport_options or {})
+        self.transport_options = RedactedDict(transport_options or {})
         self._ssl = ssl
         #: Where transports, codecs and observers are found.
         self.plugins = default_plugins if plugins is None else plugins

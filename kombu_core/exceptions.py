@@ -47,7 +47,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 if TYPE_CHECKING:
     from kombu_core.message import Envelope
@@ -303,24 +303,34 @@ class UnknownCodecError(CodecError, LookupError):
     """No serializer or compression of that name is registered."""
 
 
+class _Hidden(Protocol):
+    """A text that shows itself only to who asks."""
+
+    def reveal(self) -> str: ...
+
+
 @contextmanager
 def map_errors(
     mapping: Mapping[type[BaseException], type[BrokerError]],
     *,
-    redact: Iterable[str] = (),
+    redact: Iterable[_Hidden] = (),
 ) -> Iterator[None]:
     """Turn a driver's exceptions into ours at its border, the original chained.
 
     The first entry of `mapping` whose key is a base of the exception decides, so specific
-    types come first. `redact` names secrets that must not survive into the text.
+    types come first. `redact` are secrets, as `kombu_core.url.Secret`, that must not survive
+    into the text.
     """
     try:
         yield
     except tuple(mapping) as exc:
         text = str(exc) or type(exc).__name__
-        for secret in redact:
-            if secret:
+        for hidden in redact:
+            secret = hidden.reveal()
+            if secret and secret in text:
                 text = text.replace(secret, "**")
+                # The driver's error is chained to ours, so it must not tell it either.
+                exc.args = (text,)
         for driver_type, ours in mapping.items():
             if isinstance(exc, driver_type):
                 raise ours(text) from exc

@@ -85,6 +85,23 @@ def is_secret_name(name: str) -> bool:
     return _SECRET_NAME.search(name) is not None
 
 
+class RedactedDict(dict[str, Any]):
+    """Options by name, which shows those whose names sound like passwords as `**`."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"{{{', '.join(f'{name!r}: {_shown(name, self[name])}' for name in self)}}}"
+
+
+def _shown(name: str, value: Any) -> str:
+    if is_secret_name(str(name)) and value:
+        return repr(MASK)
+    if isinstance(value, Mapping):
+        return repr(RedactedDict(value))
+    return repr(value)
+
+
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class BrokerURL:
     """The parts of a broker URL, percent-decoded; what the URL leaves out is None.
@@ -281,14 +298,14 @@ def _parse_port(scheme: str, text: str | None) -> int | None:
     return int(text)
 
 
-def _parse_query(scheme: str, text: str) -> dict[str, str]:
+def _parse_query(scheme: str, text: str) -> RedactedDict:
     try:
         pairs = parse_qsl(text, keep_blank_values=True, errors="strict")
     except ValueError:
         pairs = None
     if pairs is None:  # outside of the handler: see the module's text
         _fail(scheme, "the query is not UTF-8, or has too many fields")
-    query = dict(pairs)
+    query = RedactedDict(pairs)
     if len(query) != len(pairs):
         _fail(scheme, "an option of the query is given twice")
     return query

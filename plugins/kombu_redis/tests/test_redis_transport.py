@@ -27,7 +27,7 @@ from kombu_core.exceptions import (
 from kombu_core.message import Envelope
 from kombu_core.testing.brokers import BrokerServer, RedisServer, TlsFiles
 from kombu_core.transport import TransportParameters
-from kombu_core.url import parse
+from kombu_core.url import Secret, parse
 from kombu_core.virtual.store import Batch, Put
 from kombu_redis.connections import RedisConnections, Script, Wire
 from kombu_redis.store import RedisStore
@@ -141,7 +141,7 @@ class TestCredentials:
         def connect() -> Wire:
             raise ResponseError(f"unknown command 'AUTH', with args beginning with: '{WRONG}'")
 
-        connections = RedisConnections(connect, secrets=[WRONG])
+        connections = RedisConnections(connect, secrets=[Secret(WRONG)])
         with pytest.raises(KombuError) as caught:
             connections.open()
         assert "unknown command" in str(caught.value)

@@ -104,7 +104,7 @@ class Link(ABC):
         before = getattr(calls, "current", None)
         calls.current = (monotonic() + timeout, failure or _no_failure)
         try:
-            with map_errors(self.errors, redact=(self.endpoint.password.reveal(),)):
+            with map_errors(self.errors, redact=(self.endpoint.password,)):
                 yield
         finally:
             calls.current = before

@@ -31,6 +31,7 @@ from kombu_core.exceptions import (
     OperationalError,
     map_errors,
 )
+from kombu_core.url import Secret
 
 Word = str | bytes | int
 #: In the order that `map_errors` wants: the specific first.
@@ -126,13 +127,13 @@ class RedisConnections:
         self,
         make: Callable[[], Wire],
         *,
-        secrets: Sequence[str] = (),
+        secrets: Sequence[Secret] = (),
         rest: float = 5.0,
         limit: int | None = None,
         patience: float = 10.0,
     ) -> None:
         self._make = make
-        self._secrets = tuple(secret for secret in secrets if secret)
+        self._secrets = tuple(secrets)
         self._rest = rest
         self._limit = limit
         self._patience = patience
@@ -246,12 +247,6 @@ class RedisConnections:
         return reply
 
     def _fail(self, error: BaseException, mapping: ErrorMap) -> NoReturn:
-        text = str(error)
-        if any(secret in text for secret in self._secrets):
-            # The driver's error is chained to ours, so it must not tell it either.
-            for secret in self._secrets:
-                text = text.replace(secret, "**")
-            error.args = (text,)
         with self._mapped(mapping):
             raise error
         raise AssertionError("unreachable")

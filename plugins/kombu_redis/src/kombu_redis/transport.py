@@ -11,7 +11,7 @@ from redis.connection import Connection, UnixDomainSocketConnection
 from kombu_core.exceptions import ConfigurationError
 from kombu_core.options import parse_options
 from kombu_core.transport import TransportParameters
-from kombu_core.url import BrokerURL
+from kombu_core.url import BrokerURL, RedactedDict
 from kombu_core.virtual.transport import VirtualTransport
 from kombu_redis.connections import RedisConnections, Wire
 from kombu_redis.layout import Layout
@@ -56,7 +56,7 @@ class RedisTransport(VirtualTransport):
         password = self.parameters.url.password
         connections = RedisConnections(
             self._connection_maker(),
-            secrets=(password.reveal(),) if password else (),
+            secrets=(password,) if password else (),
             rest=options.health_check_interval,
             limit=options.max_connections,
             patience=options.socket_timeout,
@@ -72,18 +72,18 @@ class RedisTransport(VirtualTransport):
         """Return what makes a connection; redis-py retries nothing unless it is told to."""
         options, url = self._options, self.parameters.url
         user, password = _credentials(url)
-        settings: dict[str, Any] = {
-            "db": self._database,
-            "username": options.username if options.username is not None else user,
-            "password": password,
-            "socket_timeout": options.socket_timeout,
-            "socket_connect_timeout": (
+        settings = RedactedDict(
+            db=self._database,
+            username=options.username if options.username is not None else user,
+            password=password,
+            socket_timeout=options.socket_timeout,
+            socket_connect_timeout=(
                 options.socket_connect_timeout or self.parameters.connect_timeout
             ),
-            "client_name": options.client_name,
-            "protocol": 2,
-            "command_packer": _packer(),
-        }
+            client_name=options.client_name,
+            protocol=2,
+            command_packer=_packer(),
+        )
         kind: Any
         if url.socket_path is not None:
             kind = UnixDomainSocketConnection

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import Connection, Engine, exc
 
 from kombu_core.exceptions import ConnectionLostError, OperationalError
+from kombu_core.url import Secret
 from kombu_sqlalchemy.errors import is_worth_another_try, translated
 
 logger = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class Database:
         begin: str,
         file: str | None = None,
         patience: float = 10.0,
-        secrets: tuple[str, ...] = (),
+        secrets: tuple[Secret, ...] = (),
     ) -> None:
         self.engine = engine
         self._begin = begin

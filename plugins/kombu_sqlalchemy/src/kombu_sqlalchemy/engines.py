@@ -13,7 +13,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.pool import QueuePool
 
 from kombu_core.exceptions import ConfigurationError
-from kombu_core.url import BrokerURL
+from kombu_core.url import BrokerURL, Secret
 from kombu_sqlalchemy.database import Database
 from kombu_sqlalchemy.options import SQLAlchemyOptions
 
@@ -108,7 +108,7 @@ def open_database(url: URL, options: SQLAlchemyOptions, connect_timeout: float) 
         begin=_BEGIN[backend],
         file=os.path.realpath(url.database or "") if backend == "sqlite" else None,
         patience=options.lock_timeout,
-        secrets=(str(url.password),) if url.password else (),
+        secrets=(Secret(str(url.password)),) if url.password else (),
     )
     try:
         database.open()

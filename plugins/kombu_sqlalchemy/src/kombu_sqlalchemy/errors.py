@@ -16,7 +16,7 @@ from kombu_core.exceptions import (
     KombuError,
     OperationalError,
 )
-from kombu_core.url import MASK
+from kombu_core.url import MASK, Secret
 
 #: SQLSTATEs of PostgreSQL: serialization_failure, deadlock_detected.
 _RETRIED_STATES: Final = frozenset({"40001", "40P01"})
@@ -61,7 +61,7 @@ def is_worth_another_try(error: exc.SQLAlchemyError) -> bool:
 
 
 def translated(
-    error: exc.SQLAlchemyError, *, secrets: tuple[str, ...] = (), connecting: bool = False
+    error: exc.SQLAlchemyError, *, secrets: tuple[Secret, ...] = (), connecting: bool = False
 ) -> KombuError:
     """Return what the application gets for an error of SQLAlchemy.
 
@@ -74,7 +74,7 @@ def translated(
     # SQLAlchemy's own text would show the statement.
     text = str(cause or error).strip() or type(error).__name__
     for secret in secrets:
-        text = text.replace(secret, MASK)
+        text = text.replace(secret.reveal(), MASK)
     return _kind(error, cause, connecting)(text)
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from kombu_core.url import RedactedDict
+
 #: What can be part of a table's name on every database, unquoted.
 _NAME: Final = re.compile(r"[a-z_][a-z0-9_]*")
 #: With the longest suffix of ours it stays below PostgreSQL's 63.
@@ -50,6 +52,8 @@ class SQLAlchemyOptions:
     connect_args: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
+        if self.connect_args is not None:  # A password may be in it.
+            object.__setattr__(self, "connect_args", RedactedDict(self.connect_args))
         if not _NAME.fullmatch(self.prefix) or len(self.prefix) > _LONGEST_PREFIX:
             raise ValueError(
                 f"prefix must be lower-case letters, digits and _, at most {_LONGEST_PREFIX}"
