@@ -16,7 +16,7 @@ CONTRACT := $(wildcard plugins/*/tests/test_$(BROKER)_contract.py)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help sync brokers demo test check format contract oracle bench clean
+.PHONY: help sync brokers demo test check format contract fuzz oracle bench clean
 
 help:            ## show this
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 12
@@ -48,7 +48,7 @@ check: $(READY)  ## lint, format, types and the tests that need no broker
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(PYTEST) tests/unit tests/contract plugins -m 'not broker' -q
+	$(PYTEST) tests/unit tests/contract tests/fuzz plugins -m 'not broker' -q
 
 format: $(READY) ## let ruff fix and format
 	$(BIN)/ruff check --fix
@@ -56,6 +56,9 @@ format: $(READY) ## let ruff fix and format
 
 contract: $(READY)  ## the contract kit on one broker: make contract BROKER=redis
 	$(PYTEST) $(CONTRACT)
+
+fuzz: $(READY)   ## many examples of what no code expects: minutes
+	$(PYTEST) tests/fuzz $(wildcard plugins/*/tests/test_*_fuzz.py) --hypothesis-profile=fuzz --timeout=1800
 
 oracle: $(READY) ## compare the emulation with RabbitMQ
 	$(PYTEST) tests/integration -k oracle

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
@@ -39,6 +40,9 @@ from kombu_core.virtual.topology import QueueRecord, queue_key
 
 #: Where undecodable messages go: a queue of the store that applications may declare and read.
 QUARANTINE: Final = "kombu.quarantine"
+#: Milliseconds that a message may have to live, as on RabbitMQ.
+MAX_EXPIRATION: Final = 2**32 - 1
+_EXPIRATION: Final = re.compile(r"[0-9]{1,10}")
 
 
 class Burial(Publication):
@@ -215,10 +219,10 @@ class Broker:
         if expiration is None:
             return None
         self.capabilities.require("message_ttl", "a message was published with an expiration")
-        if not str(expiration).isdecimal():
+        if not _EXPIRATION.fullmatch(str(expiration)) or int(expiration) > MAX_EXPIRATION:
             raise PreconditionFailedError(
                 f"PRECONDITION_FAILED - invalid expiration {expiration!r}: "
-                "whole milliseconds as text are wanted"
+                f"whole milliseconds as text are wanted, at most {MAX_EXPIRATION}"
             )
         return int(expiration) / 1000
 

@@ -25,6 +25,11 @@ _PREFIX_BYTES: Final = 6
 #: A header larger than this is refused on both ways (bytes).
 MAX_HEADER_BYTES: Final = 1 << 20
 
+#: What AMQP says of the basic properties; all others are text.
+_NUMBERS: Final = frozenset({"delivery_mode", "priority", "timestamp"})
+_PROPERTY_TYPES: Final[Mapping[str, type]] = {
+    name: int if name in _NUMBERS else str for name in Properties.__annotations__
+}
 _PLAIN: Final = (str, int, float, bool, type(None))
 
 
@@ -75,6 +80,9 @@ def decode(raw: bytes) -> Envelope | Malformed:
         and isinstance(routing_key, str)
     ):
         return Malformed(raw, "a member of its header has the wrong type")
+    for name, value in properties.items():
+        if not isinstance(value, _PROPERTY_TYPES.get(name, object)):
+            return Malformed(raw, f"the property {name} is {type(value).__name__}")
     return Envelope(raw[end:], cast("Properties", properties), headers, exchange, routing_key)
 
 

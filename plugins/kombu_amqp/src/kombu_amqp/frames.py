@@ -98,12 +98,18 @@ def publish_frames(channel: int, envelope: Envelope, mandatory: bool, frame_max:
     """Return the frames of basic.publish.
 
     Raises:
-        EncodeError: A property or header has no form in AMQP.
+        EncodeError: A property or header has no form in AMQP, or they do not fit into one frame,
+            which the broker would answer by closing the connection.
     """
     method = _publish_method(envelope.exchange, envelope.routing_key, mandatory)
     body = envelope.body
     flags, properties = _properties(envelope)
     header = _HEADER.pack(60, 0, len(body), flags) + properties
+    if len(header) > frame_max - OVERHEAD:
+        raise EncodeError(
+            f"Properties and headers take {len(header)} bytes; the broker allows "
+            f"{frame_max - OVERHEAD}"
+        )
     if len(body) <= frame_max - OVERHEAD:
         if not body:
             return frame(METHOD, channel, method) + frame(HEADER, channel, header)

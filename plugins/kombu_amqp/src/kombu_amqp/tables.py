@@ -29,6 +29,8 @@ _DECIMAL: Final = Struct(">Bi")
 #: How deep tables and arrays may lie in each other.
 MAX_DEPTH: Final = 64
 _INT_MAX: Final = 2**31
+#: Powers of ten beyond this do not fit into 32 bits.
+_MAX_EXPONENT: Final = 9
 
 
 def encode_table(table: Mapping[str, Any]) -> bytes:
@@ -96,6 +98,8 @@ def _decimal(value: Decimal) -> bytes:
     if not isinstance(exponent, int):
         raise ValueError("AMQP has no infinite decimals")
     number = int("".join(map(str, digits))) * (-1 if sign else 1)
+    if exponent > _MAX_EXPONENT:
+        raise OverflowError("AMQP's decimals have 32 bits")
     if exponent > 0:
         number, exponent = number * 10**exponent, 0
     return _TAGGED_DECIMAL.pack(b"D", -exponent, number)
@@ -137,6 +141,8 @@ def _read_value(data: bytes, offset: int, depth: int) -> tuple[Any, int]:
     if letter in b"Sx":
         start = offset + 4
         offset = start + _LENGTH.unpack_from(data, offset)[0]
+        if offset > len(data):
+            raise DecodeError("An AMQP table breaks off within a text")
         raw = data[start:offset]
         return (_text(raw) if letter == 0x53 else raw), offset
     if letter == 0x74:  # t

@@ -12,6 +12,7 @@ from __future__ import annotations
 import select
 import socket
 import ssl
+import struct
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -275,6 +276,8 @@ class Wire:
             self.lose(exc)
         except OSError as exc:
             self.lose(ConnectionLostError(f"The connection broke: {exc}"))
+        except (IndexError, struct.error) as exc:
+            self.lose(ConnectionLostError(f"The broker sent a frame that breaks off: {exc}"))
 
 
 def _ready(link: socket.socket, wants_out: bool, timeout: float | None) -> tuple[bool, bool]:
