@@ -6,13 +6,16 @@ BIN    := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 READY  := $(VENV)/.ready
 PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
-PROJECTS := pyproject.toml $(PLUGINS:=/pyproject.toml)
+# The example of the guide 'Write a transport'; it is tested like a plugin.
+EXAMPLE := examples/kombu_files
+PROJECTS := pyproject.toml $(PLUGINS:=/pyproject.toml) $(EXAMPLE)/pyproject.toml
 
 BROKER ?= memory
 ifeq ($(BROKER),memory)
 CONTRACT := tests/contract
 else
-CONTRACT := $(wildcard plugins/*/tests/test_$(BROKER)_contract.py)
+CONTRACT := $(wildcard plugins/*/tests/test_$(BROKER)_contract.py \
+                       examples/*/tests/test_$(BROKER)_contract.py)
 endif
 
 .DEFAULT_GOAL := help
@@ -32,7 +35,7 @@ $(READY): $(PROJECTS)
 	test -n "$$python" || { echo 'Python 3.11 or newer is needed' >&2; exit 1; }; \
 	test -x $(BIN)/python || $$python -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	@$(BIN)/python -m pip install --quiet --group dev -e '.[testing]' $(addprefix -e ./,$(PLUGINS))
+	@$(BIN)/python -m pip install --quiet --group dev -e '.[testing]' $(addprefix -e ./,$(PLUGINS) $(EXAMPLE))
 	@touch $@
 
 brokers:

@@ -1,0 +1,93 @@
+"""What is of this transport alone: its URL, its directory and its journal."""
+
+from __future__ import annotations
+
+import fcntl
+from pathlib import Path
+
+import pytest
+
+from kombu_core import Connection
+from kombu_core.exceptions import ConfigurationError, ConnectError, OperationalError
+from kombu_core.message import Envelope
+from kombu_core.virtual.store import Batch, Put, Want
+from kombu_files import journal
+from kombu_files.journal import Journal
+from kombu_files.store import FilesStore
+
+
+def put(store: FilesStore, *texts: str) -> None:
+    store.commit(Batch([Put("q", Envelope(text.encode(), {}, {})) for text in texts]))
+
+
+@pytest.mark.parametrize(
+    "url", ["files://", "files:///", "files://elsewhere/tmp", "files://:secret@/tmp/q"]
+)
+def test_the_url_is_the_path_of_a_directory_and_no_more(url: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Connection(url).connect()
+    assert "secret" not in str(caught.value)
+
+
+def test_an_unknown_option_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"unknown option speed \(known: lease\)"):
+        Connection("files:///tmp/q?speed=11").connect()
+
+
+def test_a_directory_that_cannot_be_is_an_error_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(ConnectError):
+        Connection(f"files://{tmp_path}/file/queues").connect()
+
+
+def test_nobody_waits_for_the_lock_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "PATIENCE", 0.05)
+    store = FilesStore(Journal(tmp_path))
+    with open(tmp_path / "lock", "wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(OperationalError):
+            put(store, "1")
+    put(store, "2")
+    assert store.count("q").ready == 1
+    store.close()
+
+
+def test_a_journal_that_was_written_anew_is_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "SMALL", 2000)
+    stores = [FilesStore(Journal(tmp_path)) for _ in range(2)]
+    stores[0].begin("me", 60.0)
+    put(stores[1], "stays")
+    version = stores[1].write({"gone": b""}, ()).versions["gone"]
+    stores[1].write({"gone": None}, ())
+    for number in range(100):
+        put(stores[number % 2], str(number))
+        (_, claimed) = stores[0].claim([Want("q", 2)], "me", 2)
+        stores[0].commit(Batch(acks=[claimed.claim], session="me"))
+        stores[0].end("me")
+        stores[0].begin("me", 60.0)
+    assert (tmp_path / "journal").stat().st_size < 6000
+    assert [store.count("q") for store in stores] == [(1, 0, 0)] * 2
+    # A number is not given twice, though the journal does not tell of it any more.
+    assert stores[0].write({"gone": b""}, ()).versions["gone"] > version
+    for store in stores:
+        store.close()
+
+
+def test_a_failed_write_never_happened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FilesStore(Journal(tmp_path))
+    put(store, "1")
+
+    def full(*args: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OperationalError, match="No space"):
+        patch.setattr("os.pwrite", full)
+        put(store, "2")
+    assert store.count("q").ready == 1
+    put(store, "3")
+    assert store.count("q").ready == 2
+    store.close()
