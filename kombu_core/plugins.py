@@ -137,7 +137,11 @@ class Plugins:
                 point.name, _distribution(point), f"it serves no scheme {scheme!r} after all"
             )
         distribution = _DISTRIBUTIONS.get(scheme) or _DISTRIBUTIONS.get(scheme.partition("+")[0])
-        hint = f"Install it with: pip install {distribution}" if distribution else ""
+        hint = (
+            f"Install it with: pip install {distribution}"
+            if distribution
+            else f"A plugin that is installed has an entry point of that name in {TRANSPORTS!r}."
+        )
         raise TransportNotFoundError(scheme, self.schemes(), hint)
 
     def _load(self, point: EntryPoint) -> None:

@@ -20,6 +20,8 @@ T = TypeVar("T")
 DEADLINE: Final = float(os.environ.get("KOMBU_CONTRACT_DEADLINE", "10"))
 #: How long a test listens before it believes that nothing comes (seconds).
 QUIET: Final = 0.1
+#: The longest lease that the tests wait for (seconds).
+LONGEST_LEASE: Final = 5.0
 #: Between two looks at a condition that nobody announces (seconds).
 POLL: Final = 0.005
 
@@ -64,6 +66,15 @@ class BrokerUnderTest:
     kill: Callable[[], object] | None = None
     pause: Callable[[], object] | None = None
     resume: Callable[[], object] | None = None
+
+    def __post_init__(self) -> None:
+        if self.lease is not None and not 0 < self.lease <= LONGEST_LEASE:
+            raise ValueError(
+                f"BrokerUnderTest.lease is {self.lease} s, and many tests wait until it runs out. "
+                "Give the transport one of a second or less for the tests, and say so here, as "
+                "BrokerUnderTest(url=..., transport_options={'lease': 0.5}, lease=0.5); None if "
+                "the broker watches its clients by their sockets"
+            )
 
     @property
     def patience(self) -> float:

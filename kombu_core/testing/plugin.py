@@ -12,13 +12,13 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Final, NoReturn
 
 import pytest
 
 # Before anything imports it; without this its assertions fail without saying why.
-pytest.register_assert_rewrite("kombu_core.testing.contract")
+pytest.register_assert_rewrite("kombu_core.testing.contract", "kombu_core.testing.store")
 
 from kombu_core.testing.brokers import (  # noqa: E402
     BROKERS,
@@ -30,6 +30,13 @@ from kombu_core.testing.brokers import (  # noqa: E402
 
 #: Fixture names that make a test one that needs a broker.
 _FIXTURES: Final = {f"{name}_server": name for name in BROKERS}
+
+#: What a failure has to do with capabilities.
+_PROMISED: Final = (
+    "It runs because the capabilities say that the transport can do that. If it cannot, say so by\n"
+    "False (a store in its StoreCapabilities): then the core refuses what needs it, by name, and\n"
+    "the kit tests the refusal instead. See 'Say what you cannot do' in docs/write-a-transport.md."
+)
 
 #: How long a thread may take to end after its test, in seconds.
 _THREAD_GRACE: Final = 2.0
@@ -64,6 +71,18 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
                 raise pytest.UsageError(f"no broker {name!r}; known: {', '.join(sorted(BROKERS))}")
             if not (BROKERS[name].is_installed() or _is_external(name)):
                 _report_missing(f"{name} is not installed")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Tell of a failed test what the transport promised that made it run."""
+    report = yield
+    names = [name for mark in item.iter_markers("requires") for name in mark.args]
+    if report.failed and names:
+        report.sections.append((f"this test is for {', '.join(names)}", _PROMISED))
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -112,6 +112,11 @@ class VirtualTransport:
         self._reap_at = 0.0
         self._expire_at = 0.0
 
+    @property
+    def lease(self) -> float:
+        """Seconds after which others have the messages of a connection that was not heard of."""
+        return self._lease
+
     def open_store(self) -> Store:
         """Connect to the broker and return the store; a subclass defines it.
 

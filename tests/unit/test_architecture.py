@@ -45,7 +45,7 @@ LAYERS = (
     ("virtual.channel",),
     ("virtual.transport",),
     ("virtual",),
-    ("memory",),
+    ("memory", "plugin_template"),
     ("recovery",),
     ("producer", "consumer"),
     ("messaging", "batches", "simple", "resource"),

@@ -18,7 +18,9 @@ from kombu_core.testing.harness import (
     publish,
     take,
 )
+from kombu_core.testing.store.methods import describe, unwritten
 from kombu_core.transport import Channel
+from kombu_core.virtual.transport import VirtualTransport
 
 
 class ConnectionContract(ContractFixtures):
@@ -32,6 +34,26 @@ class ConnectionContract(ContractFixtures):
         connection.release()
         assert not transport.is_connected
         assert not channel.is_open
+
+    def test_a_store_has_every_method(self, connection: ContractConnection) -> None:
+        transport = connection.transport
+        if isinstance(transport, VirtualTransport):
+            store = transport.parts.broker.store
+            lacking = [describe(method) for method in unwritten(type(store))]
+            if lacking:
+                text = f"{type(store).__name__} is not finished. It lacks:\n\n"
+                pytest.fail(text + "\n\n".join(lacking), pytrace=False)
+
+    def test_the_lease_is_what_the_kit_was_told(
+        self, broker: BrokerUnderTest, connection: ContractConnection
+    ) -> None:
+        transport = connection.transport
+        if isinstance(transport, VirtualTransport):
+            assert transport.lease == broker.lease, (
+                f"BrokerUnderTest says that the lease is {broker.lease} s, but the transport has "
+                f"one of {transport.lease} s. Hand the option on, as super().__init__(parameters, "
+                "lease=options.lease), and set it in BrokerUnderTest.transport_options"
+            )
 
     def test_release_is_idempotent(self, connection: ContractConnection) -> None:
         connection.channel()

@@ -93,7 +93,8 @@ class RecoveryContract(ContractFixtures):
         assert [peer.call("basic_get", queue) for _ in range(2)] == [["1", False], ["2", False]]
         assert ready(channel, queue) == 1
         peer.kill()
-        until(lambda: ready(channel, queue) == 3, "their return", broker.patience)
+        what = "the return of what a killed process had, when its lease had run out,"
+        until(lambda: ready(channel, queue) == 3, what, broker.patience)
         messages = fetch_many(channel, queue, 3)
         assert [message.body for message in messages] == [b"1", b"2", b"3"]
         assert [message.redelivered for message in messages] == [True, True, False]

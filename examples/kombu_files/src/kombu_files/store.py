@@ -46,7 +46,6 @@ class FilesStore:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self.close = journal.close
 
     # -- documents -------------------------------------------------------------------------
 
@@ -172,6 +171,9 @@ class FilesStore:
                 if 0 < end <= self._journal.now:
                     self._end(session, 0.0)
             return [session for session, end in tables["sessions"].items() if not end]
+
+    def close(self) -> None:
+        self._journal.close()
 
     # -- steps of these, under the lock ----------------------------------------------------
 

@@ -1,0 +1,91 @@
+"""The document table: `read`, `write`, `scan`, and the versions that guard a commit."""
+
+from __future__ import annotations
+
+import pytest
+
+from kombu_core.message import Envelope
+from kombu_core.testing.store.fixtures import bodies, claim, put
+from kombu_core.virtual.store import Batch, Conflict, Drop, NotEmpty, Put, Store
+
+
+class DocumentContract:
+    """Compare and set."""
+
+    def test_an_absent_document_has_version_0_and_no_value(self, store: Store) -> None:
+        assert store.read(["a", "b"]) == [("a", 0, b""), ("b", 0, b"")]
+        assert store.read([]) == []
+
+    def test_documents_are_read_in_the_order_of_the_keys(self, store: Store) -> None:
+        keys = ["b", "a", "k\u00e9y/ \U0001f511*%"]
+        versions = store.write(dict(zip(keys, (b"", b"\x00\xff", b"3"), strict=True)), ()).versions
+        assert 0 not in versions.values()
+        assert store.read(keys) == [
+            ("b", versions["b"], b""),
+            ("a", versions["a"], b"\x00\xff"),
+            (keys[2], versions[keys[2]], b"3"),
+        ]
+
+    def test_another_handle_sees_what_was_written(self, store: Store, other: Store) -> None:
+        store.write({"a": b"1"}, ())
+        assert other.read(["a"])[0].value == b"1"
+        other.write({"a": None}, ())
+        assert store.read(["a"])[0].version == 0
+
+    def test_a_write_that_expects_what_moved_changes_nothing(self, store: Store) -> None:
+        old = store.write({"a": b"1", "b": b"1"}, ()).versions
+        store.write({"a": b"2"}, [("a", old["a"])])
+        put(store, "kept")
+        with pytest.raises(Conflict) as conflict:
+            store.write({"b": None, "d": b"4"}, [("a", old["a"]), ("b", old["b"])], [Drop("q")])
+        assert conflict.value.keys == ("a",)
+        assert [document.value for document in store.read(["a", "b", "d"])] == [b"2", b"1", b""]
+        assert store.count("q").ready == 1
+
+    def test_a_document_that_must_be_absent_is_expected_as_version_0(self, store: Store) -> None:
+        store.write({"a": b"1"}, [("a", 0)])
+        with pytest.raises(Conflict):
+            store.write({"a": b"2"}, [("a", 0)])
+
+    def test_no_version_is_used_twice_not_even_after_a_delete(self, store: Store) -> None:
+        seen = set()
+        for _ in range(5):
+            seen.add(store.write({"a": b"1"}, ()).versions["a"])
+            assert store.write({"a": None}, ()).versions == {"a": 0}
+        assert len(seen) == 5
+        assert store.write({"never there": None}, ()).versions == {"never there": 0}
+
+    def test_a_scan_names_the_keys_of_a_prefix_sorted(self, store: Store) -> None:
+        store.write(dict.fromkeys(("b/2", "a", "b/", "b/1", "b_1", "b%", "c"), b""), ())
+        store.write({"b/1": None}, ())
+        assert store.scan("b/") == ["b/", "b/2"]
+        assert store.scan("b%") == ["b%"]
+        assert store.scan("z") == []
+
+    def test_a_commit_that_was_routed_by_what_moved_applies_nothing(self, store: Store) -> None:
+        version = store.write({"a": b"1"}, ()).versions["a"]
+        put(store, "old")
+        (owned,) = claim(store)
+        store.write({"a": b"2"}, ())
+        puts = [Put("q", Envelope(b"new", {}, {}))]
+        with pytest.raises(Conflict) as conflict:
+            store.commit(Batch(puts, [owned.claim], (), [("a", version)], "me"))
+        assert conflict.value.keys == ("a",)
+        assert store.count("q") == (0, 1, 0)
+
+    def test_a_drop_deletes_all_of_a_queue(self, store: Store) -> None:
+        put(store, "claimed", "1", "2")
+        (owned,) = claim(store, 1)
+        assert list(store.write({}, (), [Drop("q"), Drop("other")]).dropped) == [2, 0]
+        assert store.count("q") == (0, 0, 0)
+        put(store, "of the next queue of that name")
+        assert not store.commit(Batch(acks=[owned.claim], session="me")).lost
+        assert bodies(claim(store)) == ["of the next queue of that name"]
+
+    def test_a_drop_if_empty_is_refused_while_messages_are_ready(self, store: Store) -> None:
+        put(store, "1")
+        with pytest.raises(NotEmpty):
+            store.write({"a": b"1"}, (), [Drop("empty"), Drop("q", if_empty=True)])
+        assert store.read(["a"])[0].version == 0
+        claim(store)
+        assert list(store.write({"a": b"1"}, (), [Drop("q", if_empty=True)]).dropped) == [0]

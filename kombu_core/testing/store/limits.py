@@ -1,0 +1,53 @@
+"""How long a queue may grow: `Batch.limits`."""
+
+from __future__ import annotations
+
+import pytest
+
+from kombu_core.message import Envelope
+from kombu_core.testing.contract.requirements import requires
+from kombu_core.testing.store.fixtures import ME, ack, bodies, claim, put
+from kombu_core.virtual.store import Batch, Limit, Put, Release, Store
+
+
+def put_limited(store: Store, limit: Limit, *texts: str) -> tuple[list[int], list[str]]:
+    """Put bodies under a limit; which were refused, and what was pushed out."""
+    puts = [Put("q", Envelope(text.encode(), {}, {})) for text in texts]
+    result = store.commit(Batch(puts, session=ME, limits={"q": limit}))
+    return list(result.rejected), bodies(result.dropped)
+
+
+class StoreLimitContract:
+    """Drop the head, or refuse."""
+
+    @requires("max_length")
+    @pytest.mark.parametrize("limit", [Limit(max_length=2), Limit(max_bytes=5)])
+    def test_a_full_queue_drops_its_head(self, store: Store, limit: Limit) -> None:
+        assert put_limited(store, limit, "1.", "2.", "3.") == ([], [])
+        assert bodies(claim(store)) == ["2.", "3."]
+        assert store.count("q") == (0, 2, 0)
+
+    @requires("max_length")
+    def test_what_is_dropped_and_kept_is_claimed(self, store: Store) -> None:
+        limit = Limit(max_length=1, keep_dropped=True)
+        assert put_limited(store, limit, "1", "2", "3") == ([], ["1", "2"])
+        assert store.count("q") == (1, 2, 0)
+
+    @requires("max_length")
+    @pytest.mark.parametrize(
+        "limit", [Limit(2, overflow="reject"), Limit(max_bytes=5, overflow="reject")]
+    )
+    def test_a_full_queue_may_refuse(self, store: Store, limit: Limit) -> None:
+        assert put_limited(store, limit, "1.", "2.", "3.") == ([2], [])
+        ack(store, *claim(store, 1))
+        assert put_limited(store, limit, "4.") == ([], [])
+        assert bodies(claim(store)) == ["2.", "4."]
+
+    @requires("max_length")
+    def test_a_release_may_push_out_the_head(self, store: Store) -> None:
+        put(store, "1")
+        (owned,) = claim(store)
+        put(store, "2")
+        batch = Batch(releases=[Release(owned.claim)], session=ME, limits={"q": Limit(1)})
+        assert not any(store.commit(batch))
+        assert bodies(claim(store)) == ["2"]

@@ -1,0 +1,94 @@
+"""Messages on their way through a queue: `commit`, `claim`, `count`, `purge`."""
+
+from __future__ import annotations
+
+import pytest
+
+from kombu_core.message import Envelope
+from kombu_core.testing.contract.requirements import requires
+from kombu_core.testing.store.fixtures import ME, ack, bodies, claim, put
+from kombu_core.virtual.store import Batch, Put, Release, Store, Want
+
+
+class MessageContract:
+    """Put, claimed, settled."""
+
+    def test_what_is_claimed_is_what_was_put(self, store: Store, other: Store) -> None:
+        envelope = Envelope(
+            b"\x00\xff", {"priority": 3, "type": "t"}, {"h": [1, b"\x80"]}, "x", "r"
+        )
+        store.commit(Batch([Put("q", envelope)]))
+        (claimed,) = claim(other)
+        assert claimed.content == envelope
+        assert (claimed.claim.queue, claimed.deliveries, claimed.is_expired) == ("q", 0, False)
+
+    def test_the_oldest_comes_first(self, store: Store) -> None:
+        put(store, *"1234567890ab")
+        put(store, "c")
+        assert "".join(bodies(claim(store, 5) + claim(store))) == "1234567890abc"
+        assert claim(store) == []
+
+    @requires("priorities")
+    def test_the_highest_priority_comes_first(self, store: Store) -> None:
+        put(store, "a", "b")
+        put(store, "x", "y", priority=7)
+        put(store, "c")
+        claimed = claim(store)
+        assert bodies(claimed) == ["x", "y", "a", "b", "c"]
+        assert [each.priority for each in claimed] == [7, 7, 0, 0, 0]
+
+    def test_a_claim_serves_its_wants_in_order_up_to_its_limit(self, store: Store) -> None:
+        put(store, "a1", "a2", "a3", queue="a")
+        put(store, "b1", "b2", queue="b")
+        wants = [Want("b", 1), Want("nowhere", 5), Want("a", 9)]
+        assert bodies(store.claim(wants, ME, 3)) == ["b1", "a1", "a2"]
+        assert store.claim(wants, ME, 0) == []
+
+    def test_what_is_claimed_is_nobody_elses(self, store: Store, other: Store) -> None:
+        put(store, "1", "2", "3")
+        other.begin("you", 60.0)
+        assert bodies(claim(store, 2)) == ["1", "2"]
+        assert bodies(claim(other, session="you")) == ["3"]
+        assert store.count("q") == other.count("q") == (0, 3, 0)
+
+    def test_an_acknowledged_message_is_gone(self, store: Store) -> None:
+        put(store, "1", "2")
+        claimed = claim(store)
+        for _ in range(2):
+            assert not ack(store, *claimed).lost
+        assert store.count("q") == (0, 0, 0)
+
+    @pytest.mark.parametrize(("is_delivered", "deliveries"), [(True, 1), (False, 0)])
+    def test_a_release_goes_back_to_its_old_place(
+        self, store: Store, is_delivered: bool, deliveries: int
+    ) -> None:
+        put(store, "1", "2", "3", "4")
+        claimed = claim(store, 3)
+        for each in (claimed[2], claimed[0], claimed[1]):
+            store.commit(Batch(releases=[Release(each.claim, is_delivered)], session=ME))
+        put(store, "5")
+        again = claim(store)
+        assert bodies(again) == ["1", "2", "3", "4", "5"]
+        assert [each.deliveries for each in again] == [deliveries] * 3 + [0, 0]
+
+    def test_puts_acks_and_releases_go_in_one_step(self, store: Store) -> None:
+        put(store, "1", "2")
+        first, second = claim(store)
+        puts = [Put("out", Envelope(b"done", {}, {}))]
+        batch = Batch(puts, [first.claim], [Release(second.claim)], session=ME)
+        assert not any(store.commit(batch))
+        assert store.count("q") == (1, 0, 0)
+        assert bodies(claim(store, queue="out")) == ["done"]
+
+    def test_a_purge_deletes_what_is_ready_and_spares_the_claimed(self, store: Store) -> None:
+        put(store, "claimed", "1", "2")
+        claim(store, 1)
+        assert store.purge("q") == 2
+        assert store.purge("q") == store.purge("nowhere") == 0
+        assert store.count("q") == (0, 1, 0)
+        put(store, "3")
+        assert bodies(claim(store)) == ["3"]
+
+    def test_a_queue_that_was_never_used_is_empty(self, store: Store) -> None:
+        assert store.count("nowhere") == (0, 0, 0)
+        assert claim(store, queue="nowhere") == []
