@@ -67,7 +67,7 @@ class Parts:
 
 
 class VirtualTransport:
-    """See `kombu_core.transport.Transport` for the contract."""
+    """See `kombu_core.transport.Transport` for the contract; `lease` is in seconds."""
 
     driver_type: ClassVar[str] = "virtual"
     driver_name: ClassVar[str] = "virtual"
@@ -80,7 +80,7 @@ class VirtualTransport:
     ) -> None:
         self.parameters = parameters
         self.client: Connection | None = None
-        self._lease = lease
+        self.lease = lease
         self._exchange_types: Mapping[str, type[BindingTable]] = EXCHANGE_TYPES
         if parameters.plugins is not None:
             self._exchange_types = {**EXCHANGE_TYPES, **parameters.plugins.exchange_types()}
@@ -111,11 +111,6 @@ class VirtualTransport:
         self._renew_at = 0.0
         self._reap_at = 0.0
         self._expire_at = 0.0
-
-    @property
-    def lease(self) -> float:
-        """Seconds after which others have the messages of a connection that was not heard of."""
-        return self._lease
 
     def open_store(self) -> Store:
         """Connect to the broker and return the store; a subclass defines it.
@@ -326,7 +321,7 @@ class VirtualTransport:
                 return
             parts = self.parts
             now = monotonic()
-            parts.broker.store.begin(parts.session, self._lease * _SESSION_SHARE)
+            parts.broker.store.begin(parts.session, self.lease * _SESSION_SHARE)
             self._leased(now)
             self._has_session = True
             self._keeper = Keeper(self, name=f"kombu-keeper-{parts.session}")
@@ -373,7 +368,7 @@ class VirtualTransport:
         if parts is None:
             return now + 1.0
         if now >= self._renew_at:  # First: nothing else that fails may cost the lease.
-            if not parts.broker.store.renew(parts.session, self._lease * _SESSION_SHARE):
+            if not parts.broker.store.renew(parts.session, self.lease * _SESSION_SHARE):
                 self._session_lost()
             self._leased(now)
         self.flush()
@@ -400,8 +395,8 @@ class VirtualTransport:
         self._expiring.difference_update(queue for queue, found in there if not found.version)
 
     def _leased(self, now: float) -> None:
-        self._leased_until = now + self._lease * _SESSION_SHARE
-        self._renew_at = now + self._lease * _RENEW_SHARE
+        self._leased_until = now + self.lease * _SESSION_SHARE
+        self._renew_at = now + self.lease * _RENEW_SHARE
 
     def claiming(self, claim: Callable[[], T]) -> T:
         """Call what claims or gives back; give the session up if the connection broke meanwhile.
@@ -441,7 +436,7 @@ class VirtualTransport:
     def reap_when_due(self, now: float) -> None:
         """`reap`, if that was not done for a while."""
         if now >= self._reap_at:
-            self._reap_at = now + self._lease * _REAP_SHARE
+            self._reap_at = now + self.lease * _REAP_SHARE
             self.reap()
 
     def reap(self) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tarfile
 import venv
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -16,7 +18,9 @@ import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
-PROJECTS = [ROOT, *sorted(path.parent for path in (ROOT / "plugins").glob("*/pyproject.toml"))]
+EXAMPLE = ROOT / "examples" / "kombu_files"
+PLUGINS = sorted(path.parent for path in (ROOT / "plugins").glob("*/pyproject.toml"))
+PROJECTS = [ROOT, *PLUGINS, EXAMPLE]
 
 SMOKE = """
 import kombu_core
@@ -88,7 +92,12 @@ def python(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def requirements_on_disk() -> Iterator[Path]:
     """Yield the packages, with their metadata, that our distributions require, theirs included."""
     ours = {"kombu-core", *(project.name.replace("_", "-") for project in PROJECTS[1:])}
-    pending, seen = sorted(ours), set[str]()
+    yield from on_disk(ours, ours)
+
+
+def on_disk(names: Iterable[str], ours: Collection[str] = ()) -> Iterator[Path]:
+    """Yield the packages of distributions and of all that they require, except ours."""
+    pending, seen = sorted(names), set[str]()
     while pending:
         name = pending.pop()
         if name in seen:
@@ -143,6 +152,31 @@ for point in entry_points(group="kombu_core.transports"):
 """
     lines = run(python, "-W", "error", "-c", program, cwd=tmp_path).splitlines()
     found = dict(line.split(" ", 1) for line in lines)
-    assert {"memory", "redis", "rediss", "redis+socket"} <= set(found)
+    assert {"memory", "redis", "rediss", "redis+socket", "files"} <= set(found)
     for path in found.values():
         assert Path(path).is_relative_to(python.parents[1])
+
+
+@pytest.mark.timeout(300)
+def test_the_installed_example_passes_what_is_mandatory(python: Path, tmp_path: Path) -> None:
+    shutil.copytree(EXAMPLE / "tests", tmp_path / "tests")
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for package in on_disk(["pytest", "pytest-timeout"]):
+        if not (tools / package.name).exists():
+            (tools / package.name).symlink_to(package)
+    program = f"""
+import sys
+sys.path.append({str(tools)!r})
+import kombu_files, pytest
+assert kombu_files.__file__.startswith({str(python.parents[1])!r})
+options = ["-q", "--import-mode=importlib", "-p", "no:cacheprovider", "-m", "not requires"]
+sys.exit(pytest.main([*options, "-p", "kombu_core.testing.plugin", "tests"]))
+"""
+    output = run(python, "-c", program, cwd=tmp_path)
+    assert re.search(r"\b[34]\d\d passed", output), output
+
+
+def test_the_installed_core_writes_the_beginnings_of_a_plugin(python: Path, tmp_path: Path) -> None:
+    run(python, "-m", "kombu_core.plugin_template", "acme", cwd=tmp_path)
+    assert (tmp_path / "kombu_acme" / "src" / "kombu_acme" / "store.py").exists()
