@@ -171,7 +171,7 @@ sys.path.append({str(tools)!r})
 import kombu_files, pytest
 assert kombu_files.__file__.startswith({str(python.parents[1])!r})
 options = ["-q", "--import-mode=importlib", "-p", "no:cacheprovider", "-m", "not requires"]
-sys.exit(pytest.main([*options, "-p", "kombu_core.testing.plugin", "tests"]))
+sys.exit(pytest.main([*options, "-p", "kombu_core.testing.plugin", "tests/test_files_contract.py"]))
 """
     output = run(python, "-c", program, cwd=tmp_path)
     assert re.search(r"\b[34]\d\d passed", output), output
