@@ -7,8 +7,13 @@ argument is ever silently ignored.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from typing import Final
 
 from kombu_core.exceptions import UnsupportedError
+
+#: What RabbitMQ answers through: a message published with it in `reply_to`, on the channel that
+#: consumes from it without acks, is answered to that consumer; there is no queue.
+DIRECT_REPLY_QUEUE: Final = "amq.rabbitmq.reply-to"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,11 +82,20 @@ class Capabilities:
     delivery_limit: bool = False
     #: `delay=` on a publish.
     delay: bool = False
+    #: Replies without a queue, through `DIRECT_REPLY_QUEUE`.
+    direct_reply: bool = False
 
     def require(self, feature: str, detail: str = "") -> None:
         """Raise `UnsupportedError` unless the capability named `feature` is there."""
         if not getattr(self, feature):
             raise UnsupportedError(feature, self.name, detail)
+
+    def require_consumer(self, queue: str, exclusive: bool) -> None:
+        """Raise `UnsupportedError` for a consumer of a kind that is not there."""
+        if exclusive:
+            self.require("exclusive_consumers")
+        if queue == DIRECT_REPLY_QUEUE:
+            self.require("direct_reply")
 
     def flags(self) -> dict[str, bool]:
         """Return the boolean capabilities by name, in the order of their definition."""

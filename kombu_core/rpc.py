@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import uuid4
 from weakref import WeakSet
 
+from kombu_core.capabilities import DIRECT_REPLY_QUEUE
 from kombu_core.consumer import Consumer
 from kombu_core.entity import Queue
 from kombu_core.exceptions import ConnectionLostError, KombuError, OperationTimeoutError
@@ -57,6 +58,8 @@ class _Receiver(ConsumerMixin):
         self._lock = threading.Lock()
         self._current: Connection | None = None
         self._producer: Producer | None = None
+        #: What consumes without a queue; only calls that are published on it are answered to it.
+        self._direct: Channel | None = None
         self._thread = threading.Thread(target=self._run, name="rpc-replies", daemon=True)
 
     def start(self) -> None:
@@ -90,7 +93,9 @@ class _Receiver(ConsumerMixin):
             if self._current is None:
                 raise ConnectionLostError("The connection was lost in this moment")
             if self._producer is None or not self._producer.channel.is_open:
-                self._producer = Producer(self._current.channel())
+                if self._direct is not None and not self._direct.is_open:
+                    raise ConnectionLostError("The channel was lost that replies come by")
+                self._producer = Producer(self._direct or self._current.channel())
             return self._producer
 
     def get_consumers(
@@ -98,7 +103,12 @@ class _Receiver(ConsumerMixin):
         Consumer: Callable[..., Consumer],  # noqa: N803
         channel: Channel,
     ) -> list[Consumer]:
-        self.reply_queue = Queue(f"rpc.{uuid4()}", durable=False, exclusive=True)
+        if channel.transport.capabilities.direct_reply:
+            self._direct = channel
+            self.reply_queue = Queue(DIRECT_REPLY_QUEUE, no_declare=True)
+        else:
+            self._direct = None
+            self.reply_queue = Queue(f"rpc.{uuid4()}", durable=False, exclusive=True)
         return [
             Consumer(
                 [self.reply_queue],
@@ -118,7 +128,7 @@ class _Receiver(ConsumerMixin):
     def on_consume_end(self, connection: Connection, channel: Channel) -> None:
         self.ready.clear()
         with self._lock:
-            self._current = self._producer = None
+            self._current = self._producer = self._direct = None
         self._client.fail_all(ConnectionLostError("The connection was lost before the reply came"))
 
     def on_connection_error(self, exc: BaseException, interval: float) -> None:
@@ -126,6 +136,9 @@ class _Receiver(ConsumerMixin):
         super().on_connection_error(exc, interval)
 
     def on_iteration(self) -> None:
+        if self._direct is not None and not self._direct.is_open:
+            # By an error of some call; the others' replies have nowhere to come to now.
+            raise ConnectionLostError("The channel was lost that replies come by")
         self._client.sweep()
 
 
@@ -140,9 +153,9 @@ class _Call(NamedTuple):
 class RPCClient:
     """Calls procedures; any number of threads may, at the same time.
 
-    It has a connection of its own, with a queue for replies that nobody else can read, and a
-    daemon thread that receives them. If that connection is lost, calls that wait for a reply raise
-    `ConnectionLostError`, and later ones use a new connection.
+    It has a connection of its own, with a queue for replies that nobody else can read, or with none
+    where the broker replies directly, and a daemon thread that receives them. If that connection is
+    lost, calls that wait for a reply raise `ConnectionLostError`, and later ones use a new one.
 
     Args:
         connection: Only a copy of it is connected, by the first call.

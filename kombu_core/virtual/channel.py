@@ -284,8 +284,7 @@ class VirtualChannel(Closing):
     ) -> str:
         with Method(self) as parts:
             capabilities = self._transport.capabilities
-            if exclusive:
-                capabilities.require("exclusive_consumers")
+            capabilities.require_consumer(queue, exclusive)
             priority = consumer_priority(arguments or {}, capabilities)
             tag = consumer_tag or f"amq.ctag-{secrets.token_urlsafe(16)}"
             if tag in self._consumers:

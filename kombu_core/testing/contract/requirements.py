@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 
-from kombu_core.capabilities import Capabilities
+from kombu_core.capabilities import DIRECT_REPLY_QUEUE, Capabilities
 from kombu_core.testing.harness import Names, envelope
 from kombu_core.transport import Channel
 
@@ -69,6 +69,10 @@ def _consume_with(**options: Any) -> Ask:
     return ask
 
 
+def _consume_direct_replies(channel: Channel, names: Names) -> None:
+    channel.basic_consume(DIRECT_REPLY_QUEUE, lambda message: None, no_ack=True)
+
+
 def _bind_exchanges(channel: Channel, names: Names) -> None:
     source, destination = names("source"), names("destination")
     channel.exchange_declare(source, "fanout")
@@ -87,6 +91,7 @@ def _exchange_with_alternate(channel: Channel, names: Names) -> None:
 
 #: Each capability with the ways to ask for it, by a name for the test's report.
 ASKS: Final[dict[str, dict[str, Ask]]] = {
+    "direct_reply": {"consume": _consume_direct_replies},
     "exchange_bindings": {"exchange_bind": _bind_exchanges},
     "internal_exchanges": {
         "internal": lambda channel, names: channel.exchange_declare(

@@ -68,6 +68,7 @@ class AmqpTransport:
         consumer_priorities=True,
         delivery_limit=True,
         delay=True,
+        direct_reply=True,
     )
 
     def __init__(self, parameters: TransportParameters) -> None:
