@@ -15,5 +15,9 @@ class TestFiles(TransportContract):
     @pytest.fixture
     def broker(self, tmp_path: Path) -> BrokerUnderTest:
         return BrokerUnderTest(
-            url=f"files://{tmp_path}/queues", transport_options={"lease": 0.5}, lease=0.5
+            url=f"files://{tmp_path}/queues",
+            transport_options={"lease": 0.5},
+            lease=0.5,
+            dead_url="files:///dev/null/queues",
+            restart=lambda: None,  # There is no server; what is on the disk has to do.
         )

@@ -156,10 +156,9 @@ class FilesStore:
 
     def renew(self, session: str, ttl: float) -> bool:
         with self._journal.locked() as tables:
-            if not tables["sessions"].get(session):
-                return False
-            self._journal.put("sessions", session, self._journal.now + ttl)
-        return True
+            if lives := bool(tables["sessions"].get(session)):
+                self._journal.put("sessions", session, self._journal.now + ttl)
+        return lives
 
     def end(self, session: str) -> None:
         with self._journal.locked(rings=True):
@@ -181,8 +180,8 @@ class FilesStore:
         return [Message(*row) for row in self._journal.tables[QUEUE + queue].values()]
 
     def _ready(self, queue: str) -> list[Message]:
-        now = self._journal.now
-        return sorted(m for m in self._messages(queue) if not m.owner and m.due <= now)
+        found, now = self._messages(queue), self._journal.now
+        return sorted(message for message in found if not message.owner and message.due <= now)
 
     def _due(self, queues: Collection[str]) -> float:
         """Return the seconds until something is ready. Takes the lock."""
