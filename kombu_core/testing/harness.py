@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 import os
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeVar, cast
 
@@ -155,6 +156,26 @@ def drain_exactly(connection: ContractConnection, count: int, *boxes: Sized) -> 
     drain_quiet(connection)
     held = sum(map(len, boxes))
     assert held == count, f"{held} deliveries came, not {count}"
+
+
+def run_threads(works: Iterable[Callable[[], object]]) -> None:
+    """Run each work in a thread of its own, and raise the first error of any."""
+    errors: list[BaseException] = []
+
+    def guarded(work: Callable[[], object]) -> None:
+        try:
+            work()
+        except BaseException as exc:  # noqa: BLE001  (raised below, in the test's thread)
+            errors.append(exc)
+
+    threads = [threading.Thread(target=guarded, args=(work,), daemon=True) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(3 * DEADLINE)
+    if errors:
+        raise errors[0]
+    assert not any(thread.is_alive() for thread in threads), "a thread hangs"
 
 
 class Inbox:

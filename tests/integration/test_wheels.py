@@ -179,4 +179,6 @@ sys.exit(pytest.main([*options, "-p", "kombu_core.testing.plugin", "tests/test_f
 
 def test_the_installed_core_writes_the_beginnings_of_a_plugin(python: Path, tmp_path: Path) -> None:
     run(python, "-m", "kombu_core.plugin_template", "acme", cwd=tmp_path)
-    assert (tmp_path / "kombu_acme" / "src" / "kombu_acme" / "store.py").exists()
+    run(sys.executable, "-m", "build", "--no-isolation", "--wheel", "kombu_acme", cwd=tmp_path)
+    [wheel] = (tmp_path / "kombu_acme" / "dist").glob("kombu_acme-0.1.0-*.whl")
+    assert "kombu_acme/py.typed" in zipfile.ZipFile(wheel).namelist()

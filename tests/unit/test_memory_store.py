@@ -1,4 +1,4 @@
-"""The clauses of the store contract, on the in-memory store: documents and queues."""
+"""The in-memory store by a clock of its own: drops, releases, delays and times to live."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from kombu_core.message import Envelope
 from kombu_core.virtual.store import (
     Batch,
     Claimed,
-    Conflict,
     Counts,
     Drop,
     NotEmpty,
@@ -63,51 +62,6 @@ def bodies(claimed: Sequence[Claimed]) -> list[str]:
 # -- documents -------------------------------------------------------------------------------
 
 
-def test_an_absent_document_has_version_0_and_no_value(store: MemoryStore) -> None:
-    assert store.read(["a", "b"]) == [("a", 0, b""), ("b", 0, b"")]
-
-
-def test_documents_are_read_in_the_order_of_the_keys(store: MemoryStore) -> None:
-    versions, _ = store.write({"a": b"1", "b": b""}, ())
-    assert store.read(["b", "a"]) == [("b", versions["b"], b""), ("a", versions["a"], b"1")]
-    assert 0 not in versions.values()
-
-
-def test_a_write_that_expects_what_moved_changes_nothing(store: MemoryStore) -> None:
-    first = store.write({"a": b"1", "b": b"1"}, ()).versions
-    store.write({"a": b"2"}, [("a", first["a"])])
-    put(store, "kept")
-    with pytest.raises(Conflict) as conflict:
-        expect = [("a", first["a"]), ("b", first["b"]), ("c", 7)]
-        store.write({"b": None, "d": b"4"}, expect, [Drop("q")])
-    assert conflict.value.keys == ("a", "c")
-    assert [document.value for document in store.read(["a", "b", "d"])] == [b"2", b"1", b""]
-    assert store.count("q").ready == 1
-
-
-def test_a_document_that_must_be_absent_is_expected_as_version_0(store: MemoryStore) -> None:
-    store.write({"a": b"1"}, [("a", 0)])
-    with pytest.raises(Conflict):
-        store.write({"a": b"2"}, [("a", 0)])
-
-
-def test_no_version_is_used_twice_not_even_after_a_delete(store: MemoryStore) -> None:
-    seen = set()
-    for _ in range(5):
-        seen.add(store.write({"a": b"1"}, ()).versions["a"])
-        assert store.write({"a": None}, ()).versions == {"a": 0}
-    assert len(seen) == 5
-    assert store.write({"never there": None}, ()).versions == {"never there": 0}
-
-
-def test_scan_names_the_keys_of_a_prefix_sorted(store: MemoryStore) -> None:
-    store.write(dict.fromkeys(("b/2", "a", "b/", "b/1", "b", "c", "b/\U0010ffff"), b""), ())
-    store.write({"b/1": None}, ())
-    assert store.scan("b/") == ["b/", "b/2", "b/\U0010ffff"]
-    assert store.scan("") == ["a", "b", "b/", "b/2", "b/\U0010ffff", "c"]
-    assert store.scan("z") == []
-
-
 def test_a_drop_deletes_all_of_a_queue_and_tells_how_many_were_ready(store: MemoryStore) -> None:
     put(store, "claimed", "1", "2")
     put(store, "delayed", delay=5.0)
@@ -133,36 +87,6 @@ def test_a_drop_if_empty_is_refused_while_messages_are_ready(
 # -- putting and claiming --------------------------------------------------------------------
 
 
-def test_a_commit_that_was_routed_by_what_moved_applies_nothing(store: MemoryStore) -> None:
-    version = store.write({"a": b"1"}, ()).versions["a"]
-    put(store, "old")
-    (owned,) = claim(store)
-    batch = Batch([Put("q", Envelope(b"new", {}, {}))], [owned.claim], (), [("a", version)], S)
-    store.write({"a": b"2"}, ())
-    with pytest.raises(Conflict) as conflict:
-        store.commit(batch)
-    assert conflict.value.keys == ("a",)
-    assert store.count("q") == Counts(0, 1, 0)
-
-
-def test_messages_come_by_priority_then_by_age(store: MemoryStore) -> None:
-    put(store, "a", "b")
-    put(store, "x", "y", priority=7)
-    put(store, "c")
-    claimed = claim(store)
-    assert bodies(claimed) == ["x", "y", "a", "b", "c"]
-    assert [item.priority for item in claimed] == [7, 7, 0, 0, 0]
-    assert claim(store) == []
-
-
-def test_a_claim_serves_its_wants_in_order_up_to_its_limit(store: MemoryStore) -> None:
-    put(store, "a1", "a2", "a3", queue="a")
-    put(store, "b1", "b2", queue="b")
-    wants = [Want("b", 1), Want("nowhere", 5), Want("a", 9)]
-    assert bodies(store.claim(wants, S, 3)) == ["b1", "a1", "a2"]
-    assert store.claim(wants, S, 0) == []
-
-
 @pytest.mark.parametrize(("is_delivered", "deliveries"), [(True, 1), (False, 0)])
 def test_a_release_goes_back_to_its_old_place(
     store: MemoryStore, is_delivered: bool, deliveries: int
@@ -177,14 +101,6 @@ def test_a_release_goes_back_to_its_old_place(
     assert bodies(again) == ["high", "1", "2", "4", "5"]
     assert [item.deliveries for item in again] == [deliveries] * 3 + [0, 0]
     assert store.count("q") == Counts(0, 6, 0)
-
-
-def test_an_acknowledged_message_is_gone(store: MemoryStore) -> None:
-    put(store, "1", "2")
-    first, second = claim(store)
-    for _ in range(2):
-        assert store.commit(Batch(acks=[first.claim, second.claim], session=S)).lost == ()
-    assert store.count("q") == Counts(0, 0, 0)
 
 
 def test_a_delayed_message_takes_its_place_when_it_becomes_ready(

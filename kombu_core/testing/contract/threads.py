@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
 
 from kombu_core.exceptions import KombuError
 from kombu_core.testing.contract.fixtures import ContractFixtures
@@ -14,6 +13,7 @@ from kombu_core.testing.harness import (
     Names,
     drain_until,
     publish,
+    run_threads,
     take,
 )
 from kombu_core.transport import Channel
@@ -31,7 +31,7 @@ class ThreadContract(ContractFixtures):
             for number in range(50):
                 publish(channel, "", queue, f"{worker}:{number}")
 
-        _run(lambda worker=worker: work(worker) for worker in range(8))  # type: ignore[misc]
+        run_threads(lambda worker=worker: work(worker) for worker in range(8))  # type: ignore[misc]
         bodies = take(other, queue, 400)
         for worker in range(8):
             mine = [body for body in bodies if body.startswith(f"{worker}:")]
@@ -53,7 +53,7 @@ class ThreadContract(ContractFixtures):
             assert take(channel, own, 10) == [str(number) for number in range(10)]
             channel.close()
 
-        _run(lambda own=own: work(own) for own in queues)  # type: ignore[misc]
+        run_threads(lambda own=own: work(own) for own in queues)  # type: ignore[misc]
         assert take(other, queue, 60) == ["shared"] * 60
 
     def test_a_thread_publishes_while_another_waits_for_messages(
@@ -64,7 +64,7 @@ class ThreadContract(ContractFixtures):
         inbox = Inbox(ack=True)
         consuming.basic_consume(queue, inbox)
         bodies = [str(number) for number in range(50)]
-        _run(
+        run_threads(
             [
                 lambda: drain_until(connection, lambda: len(inbox) == 50),
                 lambda: publish(publishing, "", queue, *bodies),
@@ -95,23 +95,3 @@ class ThreadContract(ContractFixtures):
         thread.join(DEADLINE)
         assert not thread.is_alive()
         assert not any(isinstance(error, TimeoutError) for error in errors)
-
-
-def _run(works: Iterable[Callable[[], object]]) -> None:
-    """Run each work in a thread of its own, and raise the first error of any."""
-    errors: list[BaseException] = []
-
-    def guarded(work: Callable[[], object]) -> None:
-        try:
-            work()
-        except BaseException as exc:  # noqa: BLE001  (raised below, in the test's thread)
-            errors.append(exc)
-
-    threads = [threading.Thread(target=guarded, args=(work,), daemon=True) for work in works]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(3 * DEADLINE)
-    if errors:
-        raise errors[0]
-    assert not any(thread.is_alive() for thread in threads), "a thread hangs"

@@ -17,6 +17,7 @@ from kombu_core.testing.store.fixtures import OpenStore, StoreFixtures
 from kombu_core.testing.store.limits import StoreLimitContract
 from kombu_core.testing.store.messages import MessageContract
 from kombu_core.testing.store.methods import METHODS, unwritten
+from kombu_core.testing.store.races import RaceContract
 from kombu_core.testing.store.sessions import SessionContract
 from kombu_core.testing.store.times import TimeContract
 from kombu_core.testing.store.waiting import WaitContract
@@ -31,6 +32,7 @@ class StoreContract(
     TimeContract,
     StoreLimitContract,
     WaitContract,
+    RaceContract,
     StoreFixtures,
 ):
     """Everything that the core asks of a store."""

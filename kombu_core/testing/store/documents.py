@@ -37,8 +37,9 @@ class DocumentContract:
         store.write({"a": b"2"}, [("a", old["a"])])
         put(store, "kept")
         with pytest.raises(Conflict) as conflict:
-            store.write({"b": None, "d": b"4"}, [("a", old["a"]), ("b", old["b"])], [Drop("q")])
-        assert conflict.value.keys == ("a",)
+            expect = [("a", old["a"]), ("b", old["b"]), ("c", 7)]
+            store.write({"b": None, "d": b"4"}, expect, [Drop("q")])
+        assert sorted(conflict.value.keys) == ["a", "c"]
         assert [document.value for document in store.read(["a", "b", "d"])] == [b"2", b"1", b""]
         assert store.count("q").ready == 1
 
@@ -56,9 +57,11 @@ class DocumentContract:
         assert store.write({"never there": None}, ()).versions == {"never there": 0}
 
     def test_a_scan_names_the_keys_of_a_prefix_sorted(self, store: Store) -> None:
-        store.write(dict.fromkeys(("b/2", "a", "b/", "b/1", "b_1", "b%", "c"), b""), ())
+        keys = ("b/2", "a", "b/", "b/1", "b/\U0010ffff", "b/\u00e9", "b_1", "b%", "c")
+        store.write(dict.fromkeys(keys, b""), ())
         store.write({"b/1": None}, ())
-        assert store.scan("b/") == ["b/", "b/2"]
+        assert store.scan("b/") == ["b/", "b/2", "b/\u00e9", "b/\U0010ffff"]
+        assert store.scan("b_") == ["b_1"]
         assert store.scan("b%") == ["b%"]
         assert store.scan("z") == []
 
