@@ -41,7 +41,7 @@ $(READY): $(PROJECTS)
 brokers:
 	@tools/install_brokers.sh
 
-demo: $(READY)   ## the tour: in this process, then two processes over a private Redis
+demo: $(READY)   ## the tour: in this process, then several processes over a file, and over Redis
 	$(BIN)/python examples/demo.py
 
 test: $(READY) brokers  ## everything, on real brokers

@@ -65,14 +65,20 @@ def find_binary(names: Sequence[str], directories: Iterable[Path] = ()) -> Path:
     raise BrokerMissingError(f"not installed: {' or '.join(names)}")
 
 
+#: How many workers of pytest-xdist have ports of their own.
+_WORKERS: Final = 16
+
+
 def free_port() -> int:
     """Return a loopback port that nobody listens on.
 
     It lies below the range that systems take outgoing ports from. A port from that range may be
     lost to any client while a server restarts, and a client that dials such a port, while nobody
-    listens, can even connect to itself.
+    listens, can even connect to itself. Each worker of pytest-xdist takes from ports of its own, so
+    that none takes one whose server, of another worker, is down for a moment.
     """
-    for port in random.sample(range(20_000, 32_000), 200):
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    for port in random.sample(range(20_000 + worker % _WORKERS, 32_000, _WORKERS), 200):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

@@ -126,7 +126,7 @@ class PrivateServer(BrokerServer):
         self.user = unprivileged_user(*self.users) if self.users else None
         self._port = free_port()
         # Short: the path of a unix socket may have about a hundred characters.
-        self.directory = Path(tempfile.mkdtemp(prefix=f"kombu-{self.name}-"))
+        self.directory = Path(tempfile.mkdtemp(prefix=f"kombu-{self.name}-", dir=_memory()))
         self._tree: ProcessTree | None = None
         self._is_prepared = False
 
@@ -299,6 +299,17 @@ class ExternalServer(BrokerServer):
             f"will not {what} the {self.broker} of {variable(self.broker)}: "
             "only a private server is hurt; unset the variable to let the tests start one"
         )
+
+
+def _memory() -> str | None:
+    """Return a directory in memory for the data of servers, unless TMPDIR says where to put it.
+
+    Tests kill servers and not the machine, so nothing has to reach a disk; and a disk that others
+    write to as well makes a server that waits for it miss the deadlines of tests.
+    """
+    memory = "/dev/shm"
+    is_there = os.path.isdir(memory) and os.access(memory, os.W_OK | os.X_OK)
+    return memory if is_there and "TMPDIR" not in os.environ else None
 
 
 def variable(name: str) -> str:

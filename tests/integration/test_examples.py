@@ -29,8 +29,8 @@ LAST_LINES = {
     "typed_messages.py": "refused: items[0].name: it is missing",
     "worker.py": "hello low",
 }
-#: Programs with other arguments, which have tests of their own.
-OTHERS = {"demo.py", "media.py"}
+#: Programs with tests of their own, and what they share.
+OTHERS = {"demo.py", "media.py", "progress.py"}
 
 
 def run(example: str, *arguments: str) -> str:

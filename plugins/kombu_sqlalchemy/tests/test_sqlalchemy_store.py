@@ -177,8 +177,8 @@ class TestOrder:
         assert words(claim(me, 1)) == ["urgent"]
 
     def test_those_that_are_due_come_in_the_order_of_their_times(self, me: SQLAlchemyStore) -> None:
-        for word, delay in [("c", 0.03), ("a", 0.01), ("b", 0.02)]:
-            put(me, word, delay=delay)
+        delays = {"c": 0.03, "a": 0.01, "b": 0.02}
+        me.commit(Batch([Put("q", envelope(word), delay=delay) for word, delay in delays.items()]))
         time.sleep(0.04)
         assert words(claim(me)) == ["a", "b", "c"]
 
