@@ -18,6 +18,7 @@ from kombu_core.exceptions import (
     OperationalError,
     OperationTimeoutError,
 )
+from kombu_core.forking import tell_of_forks
 from kombu_core.handles import Handles
 from kombu_core.plugins import Plugins, default_plugins
 from kombu_core.recovery import Recovery
@@ -99,13 +100,18 @@ class Connection(Handles, Described):
             *(self._parse_url(url) for url in alternates),
         )
         self._current = 0
-        self._lock = threading.RLock()
         self._transport: Transport | None = None
         self._default_channel: Channel | None = None
         #: The last one that observers were told of.
         self._reported: Transport | None = None
         #: What is declared again, and who is revived, after the connection was lost.
         self.recovery = Recovery()
+        self.forked()
+        tell_of_forks(self)
+
+    def forked(self) -> None:
+        """In a forked child: the parent's threads may have held the lock."""
+        self._lock = threading.RLock()
 
     def _parse(
         self,

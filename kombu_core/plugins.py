@@ -16,6 +16,7 @@ import pluggy
 
 from kombu_core import hookspecs
 from kombu_core.exceptions import PluginLoadError, TransportNotFoundError
+from kombu_core.forking import tell_of_forks
 from kombu_core.serialization import Registry, default_registry
 from kombu_core.transport import TransportClass
 
@@ -53,11 +54,16 @@ class Plugins:
 
     def __init__(self, *, registry: Registry = default_registry) -> None:
         self._registry = registry
-        self._lock = threading.RLock()
+        self.forked()
+        tell_of_forks(self)
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
         self._classes: dict[str, TransportClass] = {}
         self._has_extensions = False
+
+    def forked(self) -> None:
+        """In a forked child: the parent's threads may have held the lock."""
+        self._lock = threading.RLock()
 
     def register(self, plugin: object, name: str | None = None) -> None:
         """Add a plugin that is no installed distribution, as a test's or an application's own.

@@ -57,11 +57,11 @@ class ProducerPool(Resource[Producer]):
         self._make = Producer
         super().__init__(limit)
 
-    def begin(self) -> None:
+    def forked(self) -> None:
         #: One for each connection, which remembers what it declared.
         self._made = {}
         self._taken: dict[int, Connection] = {}
-        super().begin()
+        super().forked()
 
     def new(self, timeout: float | None) -> Producer:
         connection = self.connections.acquire(block=True, timeout=timeout)

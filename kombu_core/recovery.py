@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
 from kombu_core.exceptions import KombuError
+from kombu_core.forking import tell_of_forks
 from kombu_core.transport import Channel, Transport
 
 if TYPE_CHECKING:
@@ -40,13 +41,18 @@ class Recovery:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self.forked()
+        tell_of_forks(self)
         self._declared: dict[tuple[type[Entity], str], Entity] = {}
         self._users: weakref.WeakSet[User] = weakref.WeakSet()
         #: A connection was lost, and what it had is not restored yet.
         self.is_needed = False
         #: The default channels that were lost since.
         self._former: list[Channel] = []
+
+    def forked(self) -> None:
+        """In a forked child: the parent's threads may have held the lock."""
+        self._lock = threading.Lock()
 
     def declared(self, entity: Entity) -> None:
         """An exchange or queue was declared; the last declaration of a name counts."""

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeVar, cast
-from weakref import WeakSet
 
 from kombu_core.exceptions import (
     ChannelLimitExceededError,
@@ -19,6 +17,7 @@ from kombu_core.exceptions import (
     KombuError,
     LimitExceededError,
 )
+from kombu_core.forking import tell_of_forks
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -55,12 +54,12 @@ class Resource(Generic[R]):
     def __init__(self, limit: int | None = None, preload: int | None = None) -> None:
         self._limit = checked_limit(limit)
         self._closed = False
-        self.begin()
-        _pools.add(self)
+        self.forked()
+        tell_of_forks(self)
         for _ in range(preload or 0):
             self._idle.append((monotonic(), self.new(None)))
 
-    def begin(self) -> None:
+    def forked(self) -> None:
         """Begin empty, forgetting what there is without closing it: after a fork."""
         self._condition = threading.Condition()
         #: The last one that was given back is the first one that is handed out.
@@ -351,16 +350,3 @@ def checked_limit(limit: int | None) -> int | None:
     if isinstance(limit, bool) or (limit is not None and limit < 0):
         raise ConfigurationError(f"The limit of a pool is {limit!r}, not a number of members")
     return limit
-
-
-_pools: Final[WeakSet[Resource[Any]]] = WeakSet()
-
-
-def _begin_anew() -> None:
-    """Forget, in a child process, what belongs to the parent, and locks its threads held."""
-    for pool in list(_pools):
-        pool.begin()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_anew)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import uuid4
-from weakref import WeakSet
 
 from kombu_core.capabilities import DIRECT_REPLY_QUEUE
 from kombu_core.consumer import Consumer
 from kombu_core.entity import Queue
 from kombu_core.exceptions import ConnectionLostError, KombuError, OperationTimeoutError
+from kombu_core.forking import tell_of_forks
 from kombu_core.message import Message
 from kombu_core.mixins import ConsumerMixin
 from kombu_core.producer import Producer
@@ -181,10 +180,10 @@ class RPCClient:
         self.late_replies = 0
         self.accept = accept
         self._serializer = serializer
-        self.begin()
-        _clients.add(self)
+        self.forked()
+        tell_of_forks(self)
 
-    def begin(self) -> None:
+    def forked(self) -> None:
         """Begin without calls and connection, closing nothing: after a fork."""
         self._lock = threading.Lock()
         self._calls: dict[str, _Call] = {}
@@ -358,19 +357,6 @@ class RPCClient:
 
     def __repr__(self) -> str:
         return f"<RPCClient: {self.queue.name}, {len(self._calls)} calls wait>"
-
-
-_clients: Final[WeakSet[RPCClient]] = WeakSet()
-
-
-def _begin_anew() -> None:
-    """Forget, in a child process, the thread and the locks of the parent."""
-    for client in list(_clients):
-        client.begin()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_anew)
 
 
 def _no_reply(procedure: str, seconds: float) -> str:

@@ -9,7 +9,6 @@ import logging
 import os
 import secrets
 import threading
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
@@ -24,6 +23,7 @@ from kombu_core.exceptions import (
     PreconditionFailedError,
     SessionLostError,
 )
+from kombu_core.forking import tell_of_forks
 from kombu_core.transport import TransportParameters
 from kombu_core.virtual.acks import ACK_BATCH, ACK_DELAY, Acks
 from kombu_core.virtual.broker import Broker
@@ -86,7 +86,7 @@ class VirtualTransport:
             self._exchange_types = {**EXCHANGE_TYPES, **parameters.plugins.exchange_types()}
         self._inherited: object = None
         self._reset()
-        _alive.add(self)
+        tell_of_forks(self)
 
     def _reset(self) -> None:
         """Make the state of a transport that was never connected."""
@@ -485,15 +485,3 @@ class VirtualTransport:
                 self.connect()
                 self._forked_channels = None
             return self.parts
-
-
-#: All transports of the process, to tell them in a forked child that they were forked.
-_alive: Final[weakref.WeakSet[VirtualTransport]] = weakref.WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for transport in list(_alive):
-        transport.forked()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)

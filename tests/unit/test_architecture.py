@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 #: Modules of the core. Each imports from its own line or the lines above it, never from below.
 LAYERS = (
-    ("exceptions",),
+    ("exceptions", "forking"),
     ("capabilities", "closing"),
     ("records", "extras", "content", "typed_messages"),
     ("fast_json", "typed_json", "safe_yaml", "serializers", "compression"),

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
-import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from time import monotonic
@@ -28,6 +26,7 @@ from kombu_core.exceptions import (
     KombuError,
     OperationTimeoutError,
 )
+from kombu_core.forking import tell_of_forks
 from kombu_core.transport import TransportParameters
 from kombu_core.virtual.keeper import Keeper
 
@@ -75,7 +74,7 @@ class AmqpTransport:
         self.client: Connection | None = None
         self._endpoint = endpoint_of(parameters)
         self._reset()
-        _alive.add(self)
+        tell_of_forks(self)
 
     def _reset(self) -> None:
         """Make the state of a transport that was never connected."""
@@ -339,15 +338,3 @@ class AmqpTransport:
                         channel.attach(self.link.open_channel())
                         self._channels[channel.number] = channel
         return self.wire
-
-
-#: All transports of the process, to tell them in a forked child that they were forked.
-_alive: Final[weakref.WeakSet[AmqpTransport]] = weakref.WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for transport in list(_alive):
-        transport.forked()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)
