@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypeVar
 
@@ -69,6 +69,8 @@ class Connection(Handles, Described):
             `Backoff`, or True for the default one. None: it raises, and `connect` recovers.
         alternates: Further URLs to try.
         plugins: Where transports are found; None for all that is installed.
+        accept: Serializers or content types that its consumers may decode, unless they say
+            themselves; None: the enabled ones.
     """
 
     def __init__(
@@ -87,9 +89,12 @@ class Connection(Handles, Described):
         recovery: Backoff | bool | None = None,
         alternates: Iterable[str] = (),
         plugins: Plugins | None = None,
+        accept: Collection[str] | None = None,
     ) -> None:
         self.connect_timeout = connect_timeout
         self.heartbeat = heartbeat
+        #: What its consumers may decode, unless they say themselves.
+        self.accept = accept
         self._backoff = Backoff() if recovery is True else recovery or None
         self.transport_options = RedactedDict(transport_options or {})
         self._ssl = ssl
@@ -402,6 +407,7 @@ class Connection(Handles, Described):
             "heartbeat": self.heartbeat,
             "recovery": self._backoff,
             "plugins": self.plugins,
+            "accept": self.accept,
         }
         if "hostname" in changes or "transport" in changes:
             return Connection(**{**options, **changes})

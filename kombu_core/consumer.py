@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kombu_core.declaration import channel_of
+from kombu_core.declaration import accepted_by, channel_of
 from kombu_core.entity import Queue
 from kombu_core.exceptions import CodecError, ConfigurationError, ConsumerCancelledError
 from kombu_core.message import Message
@@ -44,7 +44,8 @@ class Consumer:
         on_decode_error: Called with (message, error) if the body cannot be decoded; without it
             the error leaves `drain_events` and the message stays unacknowledged.
         on_message: Called with (message), nothing decoded, instead of all callbacks.
-        accept: Serializers or content types that may be decoded; None: the enabled ones.
+        accept: Serializers or content types that may be decoded; None: those of the connection, or
+            the enabled ones.
         prefetch_count: Unacknowledged messages at most, for each queue; None: no limit.
         tag_prefix: Consumer tags begin with it.
         on_cancel: Called with the tag if the broker ends a subscription. Without it the queue is
@@ -95,7 +96,7 @@ class Consumer:
         self._queues: dict[str, Queue] = {}
         self.channel = self._attach(channel)
         # Not earlier: plugins that add serializers are loaded with the connection.
-        self._accept = registry.resolve_accept(accept)
+        self._accept = registry.resolve_accept(accepted_by(self.channel, accept))
         for queue in unbound:
             self.add_queue(queue)
 

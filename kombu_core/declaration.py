@@ -8,7 +8,7 @@ attributes of an unbound one can be assigned, and none of a bound one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 from kombu_core.exceptions import NotBoundError
@@ -32,6 +32,12 @@ def channel_of(given: Channel | HasDefaultChannel) -> Channel:
     """Return a channel as it is, and the default channel of a connection."""
     found: Any = getattr(given, "default_channel", given)
     return cast("Channel", found)
+
+
+def accepted_by(channel: Channel, accept: Collection[str] | None) -> Collection[str] | None:
+    """Return what a consumer on a channel may decode: what it says, or what its connection does."""
+    client = channel.transport.client
+    return client.accept if accept is None and client is not None else accept
 
 
 class Entity:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from kombu_core.declaration import Entity, HasDefaultChannel
+from kombu_core.declaration import Entity, HasDefaultChannel, accepted_by
 from kombu_core.exceptions import ConfigurationError
 from kombu_core.exchange import Binding, Exchange, name_of, to_exchange
 from kombu_core.serialization import default_registry
@@ -303,13 +303,14 @@ class Queue(Entity):
 
         Args:
             no_ack: It counts as acknowledged; None: as the queue was told.
-            accept: Serializers or content types that may be decoded; None: the enabled ones.
+            accept: Serializers or content types that may be decoded; None: those of the
+                connection, or the enabled ones.
 
         Raises:
             UnknownCodecError: `accept` names a serializer that is not there; nothing was fetched.
         """
         channel = self._channel_for("get")
-        content_types = default_registry.resolve_accept(accept)
+        content_types = default_registry.resolve_accept(accepted_by(channel, accept))
         message = channel.basic_get(self.name, no_ack=self.no_ack if no_ack is None else no_ack)
         if message is not None:
             message.accept = content_types

@@ -156,3 +156,32 @@ def test_a_registry_of_its_own_decodes(connection: Connection) -> None:
         publish(connection, "HELLO", content_type="x/shout")
         drain(connection)
     assert got == ["hello"]
+
+
+def test_a_connection_says_what_its_consumers_accept(token: str) -> None:
+    queue = Queue("q")
+    with Connection(f"memory://{token}", accept=["yaml", "text/plain"]) as connection:
+        producer = connection.Producer(routing_key="q")
+
+        def payload(accept: list[str] | None, serializer: str) -> Any:
+            producer.publish([1], serializer=serializer, declare=[queue])
+            message = queue(connection).get(no_ack=True, accept=accept)
+            assert message is not None
+            return message.payload
+
+        assert payload(None, "yaml") == [1]
+        assert payload(["json"], "json") == [1]
+        for accept, serializer in ((None, "json"), (["json"], "yaml")):
+            with pytest.raises(ContentRefusedError):
+                payload(accept, serializer)
+        clone = connection.clone()
+        assert clone.accept == ["yaml", "text/plain"]
+        for accept in (None, ["json"]):
+            producer.publish({"n": 1}, serializer="json")
+            with connection.SimpleQueue(queue, no_ack=True, accept=accept) as simple:
+                message = simple.get(timeout=1)
+            if accept is not None:
+                assert message.payload == {"n": 1}
+                continue
+            with pytest.raises(ContentRefusedError):
+                message.payload  # noqa: B018
