@@ -10,6 +10,9 @@ PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 EXAMPLE := examples/kombu_files
 PROJECTS := pyproject.toml $(PLUGINS:=/pyproject.toml) $(EXAMPLE)/pyproject.toml
 
+# Test files run side by side in so many processes, each with brokers of its own: they mostly wait.
+WORKERS ?= 3
+
 BROKER ?= memory
 ifeq ($(BROKER),memory)
 CONTRACT := tests/contract
@@ -45,7 +48,7 @@ demo: $(READY)   ## the tour: in this process, then several processes over a fil
 	$(BIN)/python examples/demo.py
 
 test: $(READY) brokers  ## everything, on real brokers
-	$(PYTEST)
+	$(PYTEST) --numprocesses=$(WORKERS) --dist=loadfile
 
 check: $(READY)  ## lint, format, types and the tests that need no broker
 	$(BIN)/ruff check

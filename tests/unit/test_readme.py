@@ -34,7 +34,11 @@ def test_a_program_of_the_documentation_runs(name: str, tmp_path: Path) -> None:
     text = text if "import" in text else IMPORTS + text
     program.write_text(text, encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-W", "error", program], capture_output=True, text=True, timeout=60
+        [sys.executable, "-W", "error", program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""

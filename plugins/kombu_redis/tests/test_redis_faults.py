@@ -176,7 +176,7 @@ class TestLink:
         begun = time.monotonic()
         with pytest.raises(ConnectionLostError):
             put(store, "b")
-        assert time.monotonic() - begun < 1
+        assert time.monotonic() - begun < 5
         assert direct.count("q").ready == 2
         proxy.restore()
         put(store, "c")

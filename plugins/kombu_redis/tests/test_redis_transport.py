@@ -212,7 +212,7 @@ class TestTls:
         threading.Timer(0.1, store.close).start()
         begun = time.monotonic()
         assert store.wait(["q"], 30) is False
-        assert time.monotonic() - begun < 0.3
+        assert time.monotonic() - begun < 5
 
     def test_plain_talk_to_a_tls_port(self, server: RedisServer) -> None:
         with pytest.raises(ConnectError):

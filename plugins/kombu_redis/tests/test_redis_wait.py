@@ -41,7 +41,7 @@ class TestWait:
         begun = time.monotonic()
         assert store.wait(["q", "p"], 0.1) is False
         assert store.wait([], 0.1) is False
-        assert 0.19 < time.monotonic() - begun < 0.5
+        assert 0.19 < time.monotonic() - begun < 2
         assert store.wait(["q"], 0) is False
 
     def test_what_is_ready_ends_it_at_once(self, store: RedisStore) -> None:
@@ -75,7 +75,7 @@ class TestWait:
                 lags.append(time.monotonic() - float(words(claimed)[0]))
                 settle(me, acks=[item.claim for item in claimed])
             publisher.stdin.close()
-        assert sorted(lags)[10] < 0.01, lags
+        assert sorted(lags)[10] < 0.1, lags  # It would be seconds if it polled.
 
     @pytest.mark.parametrize("how", ["release", "end", "delay"])
     def test_everything_that_makes_ready_ends_it(
@@ -95,7 +95,7 @@ class TestWait:
         # A wake-up in vain is allowed, as the one that tells of the delayed message.
         while not me.count("q").ready:
             assert me.wait(["q"], 5)
-        assert time.monotonic() - begun < 0.5
+        assert time.monotonic() - begun < 2
         timer.join()
 
     def test_it_wakes_for_a_delayed_message(self, me: RedisStore) -> None:
@@ -103,7 +103,7 @@ class TestWait:
         begun = time.monotonic()
         while not claim(me):
             me.wait(["q"], 5)
-        assert 0.19 < time.monotonic() - begun < 0.4
+        assert 0.19 < time.monotonic() - begun < 2
 
     def test_idle_waiting_takes_no_processor_time(self, store: RedisStore) -> None:
         store.wait(["q"], 0.01)
@@ -137,22 +137,23 @@ class TestWait:
         for thread in threads:
             thread.join()
         assert sorted(done) == list("abcd")
-        assert time.monotonic() - started < 0.5
+        assert time.monotonic() - started < 2
 
     def test_close_ends_it(self, store: RedisStore) -> None:
         threading.Timer(0.1, store.close).start()
         begun = time.monotonic()
         assert store.wait(["q"], 30) is False
-        assert time.monotonic() - begun < 0.2
+        assert time.monotonic() - begun < 5
         assert store.wait(["q"], 30) is False
         assert store.wait([], 30) is False
 
     def test_it_hinders_no_other_thread(self, me: RedisStore) -> None:
-        waiter = threading.Thread(target=me.wait, args=(["q"], 0.5))
+        waiter = threading.Thread(target=me.wait, args=(["q"], 20))
         waiter.start()
         time.sleep(0.05)
         begun = time.monotonic()
         put(me, "x", queue="p")
         claim(me, queue="p")
-        assert time.monotonic() - begun < 0.2
+        assert time.monotonic() - begun < 5
+        put(me, "x")
         waiter.join()

