@@ -33,7 +33,7 @@ LAYERS = (
     ("hookspecs",),
     ("plugins",),
     ("virtual.envelope", "virtual.routing", "virtual.store"),
-    ("virtual.tables",),
+    ("virtual.tables", "virtual.contention", "virtual.driver_errors"),
     ("virtual.polling",),
     ("virtual.table_store",),
     ("virtual.topology", "virtual.policy", "virtual.deadletter"),

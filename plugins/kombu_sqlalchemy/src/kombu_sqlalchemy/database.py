@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
-import random
-import threading
-import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Engine, exc
 
-from kombu_core.exceptions import ConnectionLostError, OperationalError
+from kombu_core.exceptions import ConnectionLostError
 from kombu_core.url import Secret
+from kombu_core.virtual.contention import try_again, turn
 from kombu_sqlalchemy.errors import is_worth_another_try, translated
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-#: How often a transaction runs again that another one got in the way of.
-_TRIES: Final = 12
-#: Seconds before the second try, at most; doubled each time.
-_FIRST_PAUSE: Final = 0.002
-_LONGEST_PAUSE: Final = 0.25
 
 
 class Database:
@@ -120,23 +112,18 @@ class Database:
         return translated(error, secrets=self._secrets)
 
     def _retry(self, work: Callable[[Connection], T], *, writes: bool) -> T:
-        pause = _FIRST_PAUSE
-        deadline = time.monotonic() + self._patience
-        for left in reversed(range(_TRIES)):
+        def attempt() -> T:
             connection = self._connect()
             try:
-                with _writers(self._file) if writes and self._file else nullcontext():
+                with turn(self._file if writes else None):
                     return work(connection)
-            except exc.SQLAlchemyError as error:
-                is_last = not left or time.monotonic() > deadline
-                if is_last or not is_worth_another_try(error):
-                    raise self.translate(error) from error
-                logger.debug("Another transaction was in the way: %s", error)
             finally:
                 _give_back(connection)
-            time.sleep(random.uniform(0.5, 1.0) * pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
-        raise OperationalError("Other transactions were in the way all the time")
+
+        try:
+            return try_again(attempt, is_worth_another_try, self._patience)
+        except exc.SQLAlchemyError as error:
+            raise self.translate(error) from error
 
     def _connect(self) -> Connection:
         if self._is_closed:
@@ -193,21 +180,10 @@ def _give_back(connection: Connection) -> None:
             connection.close()
 
 
-_locks: dict[str, threading.Lock] = {}
-_locks_lock = threading.Lock()
 _alive: Final[weakref.WeakSet[Database]] = weakref.WeakSet()
 
 
-def _writers(file: str) -> threading.Lock:
-    """Return the lock of this process for writing to a file."""
-    with _locks_lock:
-        return _locks.setdefault(file, threading.Lock())
-
-
 def _after_fork() -> None:
-    global _locks_lock
-    _locks_lock = threading.Lock()
-    _locks.clear()
     for database in list(_alive):
         database.forked()
 

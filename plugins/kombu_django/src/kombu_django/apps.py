@@ -1,0 +1,19 @@
+"""The app: its name, and the system checks that it brings."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+from django.core import checks
+
+from kombu_django.checks import check_settings
+
+
+class KombuConfig(AppConfig):
+    """`kombu_django` in INSTALLED_APPS."""
+
+    name = "kombu_django"
+    verbose_name = "Message queues"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        checks.register(check_settings, checks.Tags.database)

@@ -1,0 +1,234 @@
+"""The queries of the store about messages: in, out, settled, counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import Any, Final
+
+from django.db.models import (
+    BooleanField,
+    Case,
+    Count,
+    F,
+    Q,
+    QuerySet,
+    SmallIntegerField,
+    Sum,
+    Value,
+    When,
+)
+
+from kombu_core.virtual.tables import (
+    CLAIMED,
+    DELAYED,
+    MAX_PRIORITY,
+    READY,
+    Bound,
+    QueueState,
+    Taken,
+)
+from kombu_core.virtual.tables import Message as NewMessage
+from kombu_django.fields import Micros
+from kombu_django.models import Message
+from kombu_django.queries import DocumentQueries, SessionQueries
+from kombu_django.statements import copy_as_ready, exclusive, now, states
+
+#: Due messages that take their places in one step.
+_PROMOTED: Final = 1000
+#: Ids that are named in one statement.
+_IDS: Final = 900
+
+_IN_ORDER: Final = ("level", "id")
+_DUE: Final = Q(state=DELAYED, available_at__lte=Micros())
+_EXPIRED: Final = Case(
+    When(expires_at__lte=Micros(), then=Value(True)),
+    default=Value(False),
+    output_field=BooleanField(),
+)
+
+
+class DjangoQueries(DocumentQueries, SessionQueries):
+    """All queries of the store; see `kombu_core.virtual.tables.Queries`."""
+
+    #: Two statements: what is locked, and what becomes of it.
+    claims_alone: Final = False
+
+    # -- messages in -----------------------------------------------------------------------
+
+    def publishes_alone(
+        self, messages: Sequence[NewMessage], expect: Sequence[tuple[str, int]]
+    ) -> bool:
+        """A guard is a statement of its own."""
+        return len(messages) == 1 and not expect
+
+    def publish(
+        self, using: str, messages: Sequence[NewMessage], expect: Sequence[tuple[str, int]]
+    ) -> None:
+        """Insert messages, guarded by documents. Raises Conflict."""
+        self.check(using, expect)
+        self.insert(using, messages)
+
+    def insert(self, using: str, messages: Sequence[NewMessage]) -> None:
+        """Insert messages, in order."""
+        moment = now(using)
+        Message.objects.using(using).bulk_create(
+            Message(
+                queue=message.queue,
+                state=message.state,
+                level=message.level,
+                deliveries=0,
+                put_at=moment,
+                available_at=None if message.delay is None else moment + message.delay,
+                expires_at=None if message.life is None else moment + message.life,
+                size=message.size,
+                body=message.body,
+            )
+            for message in messages
+        )
+
+    def notify(self, using: str, queues: Iterable[str]) -> None:
+        """Nobody is told: who waits looks."""
+
+    def promote(self, using: str, queue: str) -> int:
+        """Let delayed messages whose time has come take places at the end; in a transaction."""
+        due = Message.objects.using(using).filter(_DUE, queue=queue)
+        due = exclusive(due.order_by("available_at", "id"), using, skips=True)
+        ids = list(due.values_list("id", flat=True)[:_PROMOTED])
+        for some in _batches(ids):
+            copy_as_ready(using, some)
+            self._those(using, some).delete()
+        return len(ids)
+
+    # -- messages out ----------------------------------------------------------------------
+
+    def claim(
+        self,
+        using: str,
+        queue: str,
+        session: str,
+        limit: int,
+        *,
+        before: Bound | None = None,
+    ) -> list[Taken]:
+        """Lease the next ready messages; none if the session is over, or delayed ones are due."""
+        if Message.objects.using(using).filter(_DUE, queue=queue).exists():
+            return []
+        found = self._ready(using, queue)
+        if before is not None:
+            level, id_ = before
+            found = found.filter(
+                Q(level__lt=level) | Q(level=level, id__lt=id_), expires_at__lte=Micros()
+            )
+        taken = self._taken(exclusive(found, using, skips=True), limit)
+        if not taken or not self.hold(using, session):
+            return []
+        self._lease(using, (row.id for row in taken), session)
+        return taken
+
+    @staticmethod
+    def _those(using: str, ids: Sequence[int]) -> QuerySet[Any]:
+        return Message.objects.using(using).filter(id__in=ids)
+
+    @staticmethod
+    def _ready(using: str, queue: str) -> QuerySet[Any]:
+        found = Message.objects.using(using).filter(queue=queue, state=READY)
+        return found.order_by(*_IN_ORDER)
+
+    @staticmethod
+    def _taken(found: QuerySet[Any], limit: int) -> list[Taken]:
+        columns = found.values_list("id", "level", "deliveries", _EXPIRED, "body")
+        return [Taken._make((*row[:-1], bytes(row[-1]))) for row in columns[:limit]]
+
+    def _lease(self, using: str, ids: Iterable[int], session: str) -> None:
+        for some in _batches(ids):
+            self._those(using, some).update(state=CLAIMED, claimed_by=session)
+
+    def peek(self, using: str, queues: Iterable[str]) -> list[QueueState]:
+        """Tell what there is to do in queues."""
+        names = list(queues)
+        found = states(using, names)
+        return [QueueState(names[number], is_ready, due) for number, is_ready, due in found]
+
+    def heads(self, using: str, queues: Iterable[str]) -> list[str]:
+        """Return the queues whose first message expired, or which have messages that are due."""
+        found = []
+        for queue in queues:
+            first = self._ready(using, queue).values_list(_EXPIRED, flat=True)[:1]
+            due = Message.objects.using(using).filter(_DUE, queue=queue)
+            if any(first) or due.exists():
+                found.append(queue)
+        return found
+
+    def first_fresh(self, using: str, queue: str) -> Bound:
+        """Return the place of the first ready message that did not expire; or the very end."""
+        fresh = Q(expires_at=None) | Q(expires_at__gt=Micros())
+        found = self._ready(using, queue).filter(fresh).values_list(*_IN_ORDER)[:1]
+        return Bound(*found[0]) if found else Bound(MAX_PRIORITY + 1, 0)
+
+    def lease(self, using: str, queue: str, session: str, count: int, *, keep: bool) -> list[Taken]:
+        """Take what would be delivered next, for a session or (not `keep`) to delete it."""
+        taken = self._taken(exclusive(self._ready(using, queue), using), count)
+        ids = [row.id for row in taken]
+        if keep:
+            self._lease(using, ids, session)
+        else:
+            for some in _batches(ids):
+                self._those(using, some).delete()
+        return taken
+
+    # -- settling --------------------------------------------------------------------------
+
+    def acknowledge(self, using: str, ids: Iterable[int], session: str) -> int:
+        """Delete what a session claimed; returns how many there were."""
+        return sum(
+            self._those(using, some).filter(claimed_by=session).delete()[0]
+            for some in _batches(sorted(ids))
+        )
+
+    def release(self, using: str, ids: Iterable[int], session: str, *, is_delivered: bool) -> None:
+        """Give back what a session claimed, at its old place."""
+        for some in _batches(sorted(ids)):
+            self._those(using, some).filter(claimed_by=session).update(
+                state=READY, claimed_by=None, deliveries=F("deliveries") + int(is_delivered)
+            )
+
+    def held(self, using: str, ids: Iterable[int], session: str) -> set[int]:
+        """Return and lock those messages that a session has."""
+        found: set[int] = set()
+        for some in _batches(sorted(ids)):
+            mine = self._those(using, some).filter(claimed_by=session).order_by("id")
+            found.update(exclusive(mine, using).values_list("id", flat=True))
+        return found
+
+    # -- whole queues ----------------------------------------------------------------------
+
+    def count(self, using: str, queue: str) -> dict[int, int]:
+        """Return the number of messages by state; what is due is ready."""
+        found = Message.objects.using(using).filter(queue=queue)
+        now_in = Case(
+            When(_DUE, then=Value(READY)), default=F("state"), output_field=SmallIntegerField()
+        )
+        numbers = found.order_by().annotate(now_in=now_in).values("now_in").annotate(n=Count("id"))
+        return {row["now_in"]: row["n"] for row in numbers}
+
+    def length(self, using: str, queue: str, most: int | None) -> tuple[int, int]:
+        """Return number and bytes of the ready messages; looks at no more than `most`."""
+        found = self._ready(using, queue)[:most].aggregate(n=Count("id"), size=Sum("size"))
+        return found["n"], int(found["size"] or 0)
+
+    def purge(self, using: str, queue: str) -> int:
+        """Delete what is ready or due."""
+        found = Message.objects.using(using).filter(_DUE | Q(state=READY), queue=queue)
+        deleted: int = found.delete()[0]
+        return deleted
+
+    def drop(self, using: str, queues: Iterable[str]) -> None:
+        """Delete all there is of queues."""
+        Message.objects.using(using).filter(queue__in=list(queues)).delete()
+
+
+def _batches(ids: Iterable[int]) -> Iterable[list[int]]:
+    rest = iter(ids)
+    while some := list(islice(rest, _IDS)):
+        yield some

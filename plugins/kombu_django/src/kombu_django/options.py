@@ -1,0 +1,29 @@
+"""The options of the transport, from the URL's query and `transport_options`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DjangoOptions:
+    """What can be set; every duration is in seconds.
+
+    Attributes:
+        lease: How long a session lives without a sign of life; a dead consumer's messages are
+            delivered to others after that.
+        lock_timeout: Longest wait for a lock that another transaction holds. Then the call fails
+            with a retryable error.
+        synchronous: SQLite's level outside of the application's transactions: with FULL a
+            confirmed message survives a power failure, with NORMAL the end of the process.
+    """
+
+    lease: float = 30.0
+    lock_timeout: float = 10.0
+    synchronous: Literal["FULL", "NORMAL"] = "FULL"
+
+    def __post_init__(self) -> None:
+        for name in ("lease", "lock_timeout"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be more than 0")

@@ -1,0 +1,183 @@
+"""The transport: from a URL and options to a store. All else is the virtual transport's."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from django.db import DEFAULT_DB_ALIAS, Error, connections, router, transaction
+
+from kombu_core.exceptions import ConfigurationError, KombuError, LeaseLostError
+from kombu_core.options import parse_options
+from kombu_core.transport import TransportParameters
+from kombu_core.url import BrokerURL
+from kombu_core.virtual.broker import lost_text
+from kombu_core.virtual.polling import PollingWaiter
+from kombu_core.virtual.store import Claim, Release
+from kombu_core.virtual.transport import VirtualTransport
+from kombu_django.database import DjangoDatabase
+from kombu_django.messages import DjangoQueries
+from kombu_django.models import Message, WriteLock
+from kombu_django.options import DjangoOptions
+from kombu_django.readiness import require_django
+from kombu_django.statements import glance, rows
+from kombu_django.store import CAPABILITIES, MAX_BYTES, DjangoStore
+
+
+class DjangoTransport(VirtualTransport):
+    """AMQP on a database of Django's.
+
+    Raises:
+        ConfigurationError: From the constructor: an unknown option or database, or Django is not
+            set up.
+    """
+
+    driver_type: ClassVar[str] = "sql"
+    driver_name: ClassVar[str] = "Django"
+
+    def __init__(self, parameters: TransportParameters) -> None:
+        require_django()
+        self.alias = alias_of(parameters.url)
+        self._options = parse_options(
+            DjangoOptions,
+            {**parameters.url.query, **parameters.options},
+            source="the options of the django transport",
+        )
+        super().__init__(parameters, lease=self._options.lease)
+
+    def open_store(self) -> DjangoStore:
+        database = DjangoDatabase(self.alias, self._options)
+        try:
+            database.open()
+            _check_tables(database)
+            largest = database.run(_largest)
+            return DjangoStore(
+                database,
+                _waiter(database),
+                replace(CAPABILITIES, max_message_bytes=largest),
+                self._give_back,
+            )
+        except BaseException:
+            database.close()
+            raise
+
+    @property
+    def store(self) -> DjangoStore:
+        """The store, connected."""
+        store = self.parts.broker.store
+        if not isinstance(store, DjangoStore):
+            raise TypeError(f"a {type(store).__name__} is no store of this transport")
+        return store
+
+    # -- in the application's transaction --------------------------------------------------
+
+    def _reset(self) -> None:
+        super()._reset()
+        #: Claims of transactions that were rolled back.
+        self._returned: deque[Claim] = deque()
+
+    def acknowledge(self, claims: Sequence[Claim]) -> None:
+        if not self.store.database.is_joined:
+            super().acknowledge(claims)
+            return
+        lost = self.parts.broker.acknowledge(claims)
+        if lost:
+            raise LeaseLostError(lost_text(lost))
+
+    def flush(self) -> None:
+        """As for any transport; acks that waited are no part of a transaction begun since."""
+        database = None if self._parts is None else self.store.database
+        if database is None or not database.is_joined:
+            super().flush()
+            self._release_returned()
+        elif not database.is_exclusive:  # Else the keeper does it soon.
+            with database.alone("acknowledge"):
+                super().flush()
+
+    def watch_expiry(self, queue: str) -> None:
+        self._when_others_may_write(lambda: super(DjangoTransport, self).watch_expiry(queue))
+
+    def use_queue(self, queue: str, expires: float) -> None:
+        self._when_others_may_write(lambda: super(DjangoTransport, self).use_queue(queue, expires))
+
+    def _when_others_may_write(self, begin: Callable[[], object]) -> None:
+        """Begin what needs a session now; on SQLite after the end of a transaction."""
+        if self.store.database.is_exclusive and connections[self.alias].in_atomic_block:
+            transaction.on_commit(begin, using=self.alias, robust=True)
+        else:
+            begin()
+
+    def _give_back(self, claims: Sequence[Claim]) -> None:
+        """What was settled in a transaction was not: it was rolled back."""
+        self._returned.extend(claims)
+        self._hurry_acks()
+
+    def _release_returned(self) -> None:
+        returned = self._returned
+        claims = [returned.popleft() for _ in range(len(returned))]
+        if claims:
+            try:
+                self.parts.broker.release([Release(claim) for claim in claims])
+            except KombuError:
+                returned.extend(claims)
+                raise
+
+
+def alias_of(url: BrokerURL) -> str:
+    """Return the alias of the database that a URL names, or that the routers choose.
+
+    Raises:
+        ConfigurationError: There is none, or the URL says more than an alias and options.
+    """
+    if url.port or url.userid or url.password or url.virtual_host:
+        raise ConfigurationError(
+            "A django URL is django:// or django://ALIAS, with options behind a question mark; "
+            "all else is in DATABASES"
+        )
+    alias: str = url.hostname or router.db_for_write(Message) or DEFAULT_DB_ALIAS
+    if alias not in connections.settings:
+        raise ConfigurationError(
+            f"DATABASES has no {alias!r}; it has {', '.join(sorted(connections.settings))}"
+        )
+    return alias
+
+
+def _check_tables(database: DjangoDatabase) -> None:
+    """Raise ConfigurationError if the tables are not there."""
+
+    def look(using: str) -> bool:
+        connection = connections[using]
+        try:
+            WriteLock.objects.using(using).exists()
+        except Error:
+            with connection.cursor() as cursor:
+                if WriteLock._meta.db_table not in connection.introspection.table_names(cursor):
+                    return False
+            raise
+        return True
+
+    if not database.run(look):
+        alias = database.alias
+        raise ConfigurationError(
+            f"The database {alias!r} has no tables of kombu_django: run "
+            f"manage.py migrate kombu_django --database {alias}; if a router says no to that, it "
+            f"has to say yes in allow_migrate for the database that has the queues"
+        )
+
+
+def _waiter(database: DjangoDatabase) -> PollingWaiter[str]:
+    settings: dict[str, Any] = connections[database.alias].settings_dict
+    place = " ".join(str(settings.get(part, "")) for part in ("ENGINE", "HOST", "PORT", "NAME"))
+    glances = glance if database.vendor == "sqlite" else None
+    return PollingWaiter(database, DjangoQueries(), place, glances)
+
+
+def _largest(using: str) -> int:
+    """Return how large an envelope may be."""
+    if connections[using].vendor != "mysql":
+        return MAX_BYTES
+    ((found,),) = rows(using, "SELECT @@max_allowed_packet")
+    # With its statement it is one packet, and a client may have to escape each byte.
+    return min(MAX_BYTES, int(found) // 2 - 65536)

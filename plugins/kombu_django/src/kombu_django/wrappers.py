@@ -1,0 +1,87 @@
+"""Connections of our own to a database of Django's: how they are made and set up."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any, Final
+
+from django.db import OperationalError, connections
+
+from kombu_django.options import DjangoOptions
+
+#: Settings that belong to the application's own connections.
+_THEIRS: Final = frozenset({"pool", "isolation_level", "assume_role", "server_side_binding"})
+
+
+def open_wrapper(alias: str, options: DjangoOptions) -> Any:
+    """Connect, in autocommit mode. Any thread may use what is returned, one at a time."""
+    found = connections.create_connection(alias)
+    settings = dict(connections[alias].settings_dict)
+    chosen = {key: value for key, value in settings["OPTIONS"].items() if key not in _THEIRS}
+    if found.vendor == "sqlite":
+        chosen["timeout"] = options.lock_timeout
+    found.settings_dict = {**settings, "OPTIONS": chosen, "AUTOCOMMIT": True}
+    found.inc_thread_sharing()
+    try:
+        found.ensure_connection()
+        _SET_UP.get(found.vendor, _nothing)(found, options)
+    except BaseException:
+        found.close()
+        raise
+    return found
+
+
+def file_of(alias: str) -> str | None:
+    """Return the file of a database of SQLite; None: it has none."""
+    theirs = connections[alias]
+    if theirs.vendor != "sqlite" or theirs.is_in_memory_db():
+        return None
+    return os.path.realpath(str(theirs.settings_dict["NAME"]))
+
+
+def _execute(connection: Any, *statements: str) -> None:
+    with connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+
+
+def _postgresql(connection: Any, options: DjangoOptions) -> None:
+    _execute(
+        connection,
+        f"SET lock_timeout = {round(options.lock_timeout * 1000)}",
+        # Everything here is found by an index, in its order, whatever is known of the tables.
+        "SET enable_seqscan = off",
+        "SET enable_bitmapscan = off",
+        "SET jit = off",
+    )
+
+
+def _mysql(connection: Any, options: DjangoOptions) -> None:
+    _execute(
+        connection,
+        f"SET SESSION innodb_lock_wait_timeout = {max(1, round(options.lock_timeout))}",
+        # Each statement sees what is committed, and no lock is taken between two rows.
+        "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+    )
+
+
+def _sqlite(connection: Any, options: DjangoOptions) -> None:
+    deadline = time.monotonic() + options.lock_timeout
+    while True:
+        try:
+            # Changes the file when it is new; waits for no lock by itself.
+            _execute(connection, "PRAGMA journal_mode = WAL")
+            break
+        except OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+    _execute(connection, f"PRAGMA synchronous = {options.synchronous}")
+
+
+def _nothing(connection: Any, options: DjangoOptions) -> None:
+    """Leave it as it is."""
+
+
+_SET_UP: Final = {"postgresql": _postgresql, "mysql": _mysql, "sqlite": _sqlite}
