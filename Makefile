@@ -17,8 +17,8 @@ BROKER ?= memory
 ifeq ($(BROKER),memory)
 CONTRACT := tests/contract
 else
-CONTRACT := $(wildcard plugins/*/tests/test_$(BROKER)_contract.py \
-                       examples/*/tests/test_$(BROKER)_contract.py)
+CONTRACT := $(wildcard plugins/*/tests/test_$(subst -,_,$(BROKER))_contract.py \
+                       examples/*/tests/test_$(subst -,_,$(BROKER))_contract.py)
 endif
 
 .DEFAULT_GOAL := help

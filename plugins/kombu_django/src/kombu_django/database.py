@@ -18,8 +18,8 @@ from django.db import Error, connections, transaction
 from kombu_core.exceptions import ConnectionLostError, OperationalError
 from kombu_core.virtual.contention import try_again, turn
 from kombu_django.errors import is_in_the_way, translated
-from kombu_django.models import WriteLock
 from kombu_django.options import DjangoOptions
+from kombu_django.statements import take_write_lock
 from kombu_django.wrappers import file_of, open_wrapper
 
 T = TypeVar("T")
@@ -134,7 +134,7 @@ class DjangoDatabase:
     def _write_first(self) -> None:
         """Let SQLite take its lock before the first look, so that nothing moves until the end."""
         if self.vendor == "sqlite":
-            WriteLock.objects.using(self.alias).filter(id=-1).update(value=0)
+            take_write_lock(self.alias)
 
     def _retry(self, work: Callable[[], T], *, writes: bool) -> T:
         def attempt() -> T:

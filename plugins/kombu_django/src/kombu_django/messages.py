@@ -19,6 +19,7 @@ from django.db.models import (
     When,
 )
 
+from kombu_core.virtual.store import Conflict
 from kombu_core.virtual.tables import (
     CLAIMED,
     DELAYED,
@@ -32,7 +33,14 @@ from kombu_core.virtual.tables import Message as NewMessage
 from kombu_django.fields import Micros
 from kombu_django.models import Message
 from kombu_django.queries import DocumentQueries, SessionQueries
-from kombu_django.statements import copy_as_ready, exclusive, now, states
+from kombu_django.statements import (
+    GUARDED,
+    copy_as_ready,
+    exclusive,
+    insert,
+    insert_guarded,
+    states,
+)
 
 #: Due messages that take their places in one step.
 _PROMOTED: Final = 1000
@@ -54,38 +62,32 @@ class DjangoQueries(DocumentQueries, SessionQueries):
     #: Two statements: what is locked, and what becomes of it.
     claims_alone: Final = False
 
+    def __init__(self, vendor: str) -> None:
+        self._is_guarded_insert = vendor in GUARDED
+
     # -- messages in -----------------------------------------------------------------------
 
     def publishes_alone(
         self, messages: Sequence[NewMessage], expect: Sequence[tuple[str, int]]
     ) -> bool:
-        """A guard is a statement of its own."""
-        return len(messages) == 1 and not expect
+        """Whether it is one statement, which is guarded by what is there, not by what is not."""
+        is_single = self._is_guarded_insert and len(messages) == 1
+        return is_single and all(version for _, version in expect)
 
     def publish(
         self, using: str, messages: Sequence[NewMessage], expect: Sequence[tuple[str, int]]
     ) -> None:
         """Insert messages, guarded by documents. Raises Conflict."""
-        self.check(using, expect)
-        self.insert(using, messages)
+        if not self.publishes_alone(messages, expect):
+            self.check(using, expect)
+            insert(using, messages)
+        elif not insert_guarded(using, messages[0], expect):
+            self.check(using, expect)
+            raise Conflict(key for key, _ in expect)
 
     def insert(self, using: str, messages: Sequence[NewMessage]) -> None:
         """Insert messages, in order."""
-        moment = now(using)
-        Message.objects.using(using).bulk_create(
-            Message(
-                queue=message.queue,
-                state=message.state,
-                level=message.level,
-                deliveries=0,
-                put_at=moment,
-                available_at=None if message.delay is None else moment + message.delay,
-                expires_at=None if message.life is None else moment + message.life,
-                size=message.size,
-                body=message.body,
-            )
-            for message in messages
-        )
+        insert(using, messages)
 
     def notify(self, using: str, queues: Iterable[str]) -> None:
         """Nobody is told: who waits looks."""

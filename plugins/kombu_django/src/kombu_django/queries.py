@@ -17,7 +17,7 @@ from kombu_core.virtual.store import Conflict
 from kombu_core.virtual.tables import CLAIMED, READY
 from kombu_django.fields import Micros
 from kombu_django.models import Document, Message, Session, WriteLock
-from kombu_django.statements import exclusive, shared_rows
+from kombu_django.statements import exclusive, shared_rows, shared_versions
 
 #: The one row that there is in the table of the lock.
 _LOCK: Final = 1
@@ -53,9 +53,7 @@ class DocumentQueries:
         if exclusive:
             there = self.lock(using, keys)
         else:
-            found = Document.objects.using(using).filter(name__in=keys).order_by("name")
-            rows = shared_rows(found.values_list("name", "version"), using)
-            there = {text(name): version for name, version in rows}
+            there = shared_versions(using, keys)
         moved = [key for key, version in expect if there.get(key, 0) != version]
         if moved:
             raise Conflict(moved)

@@ -6,17 +6,27 @@ Written so that every database of Django's understands it, but for the ends of t
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any, Final
 
 from django.db import connections
 from django.db.models import QuerySet
 
 from kombu_core.virtual.tables import DELAYED, READY
+from kombu_core.virtual.tables import Message as NewMessage
 from kombu_django.fields import CLOCKS
-from kombu_django.models import Message
+from kombu_django.models import Document, Message, WriteLock
 
 #: MySQL 8 knows FOR SHARE, MariaDB does not, and both know this. Others lock for themselves.
 _SHARED: Final = {"postgresql": " FOR SHARE", "mysql": " LOCK IN SHARE MODE", "sqlite": ""}
+#: Where one statement inserts a message if documents are as they should be.
+GUARDED: Final = frozenset({"postgresql", "sqlite"})
+
+#: Messages that one statement inserts: SQLite may have been built for 999 values.
+_TOGETHER: Final = 140
+
+_QUEUE: Final = Message._meta.get_field("queue")
+_KEY: Final = Document._meta.get_field("name")
 
 
 def shared_rows(queryset: QuerySet[Any], using: str) -> list[tuple[Any, ...]]:
@@ -26,6 +36,20 @@ def shared_rows(queryset: QuerySet[Any], using: str) -> list[tuple[Any, ...]]:
         return list(queryset.select_for_update())
     text, parameters = queryset.query.get_compiler(using=using).as_sql()
     return rows(using, text + end, parameters)
+
+
+def shared_versions(using: str, keys: Sequence[str]) -> dict[str, int]:
+    """Return the versions of the documents that are there, locked as by `shared_rows`."""
+    connection = connections[using]
+    if connection.vendor not in _SHARED:
+        found = Document.objects.using(using).filter(name__in=keys).order_by("name")
+        return dict(shared_rows(found.values_list("name", "version"), using))
+    names = [_KEY.get_db_prep_value(key, connection) for key in keys]
+    table = _table(connection, Document)
+    places = ", ".join(["%s"] * len(names))
+    text = f"SELECT name, version FROM {table} WHERE name IN ({places}) ORDER BY name"
+    found = rows(using, text + _SHARED[connection.vendor], names)
+    return {name.decode() if isinstance(name, bytes) else name: number for name, number in found}
 
 
 def exclusive(queryset: QuerySet[Any], using: str, *, skips: bool = False) -> QuerySet[Any]:
@@ -45,11 +69,63 @@ def rows(using: str, text: str, parameters: Sequence[Any] = ()) -> list[tuple[An
         return list(cursor.fetchall())
 
 
-def now(using: str) -> int:
-    """Return the time by the database's clock."""
+def insert(using: str, messages: Sequence[NewMessage]) -> None:
+    """Insert messages, in order."""
     connection = connections[using]
-    ((found,),) = rows(using, f"SELECT {CLOCKS[connection.vendor]}{_bare(connection)}")
-    return int(found)
+    into, values = _insert_texts(connection.vendor, _table(connection, Message))
+    together = 1 if connection.vendor == "oracle" else _TOGETHER
+    with connection.cursor() as cursor:
+        for start in range(0, len(messages), together):
+            some = messages[start : start + together]
+            text = f"{into} VALUES {', '.join([f'({values})'] * len(some))}"
+            cursor.execute(text, [value for one in some for value in _values(one, connection)])
+
+
+def insert_guarded(using: str, message: NewMessage, expect: Sequence[tuple[str, int]]) -> bool:
+    """Insert a message if documents have these versions, and lock those (shared).
+
+    Where the vendor is one of `GUARDED`. FOR SHARE waits for whoever changes a document just now,
+    and then sees the new version; SQLite takes its lock before anything is read.
+    """
+    connection = connections[using]
+    into, values = _insert_texts(connection.vendor, _table(connection, Message))
+    there = (
+        f"EXISTS (SELECT 1 FROM {_table(connection, Document)} "
+        f"WHERE name = %s AND version = %s{_SHARED[connection.vendor]})"
+    )
+    text = f"{into} SELECT {values}"
+    if expect:
+        text += f" WHERE {' AND '.join([there] * len(expect))}"
+    guards = [value for guard in sorted(expect) for value in guard]
+    with connection.cursor() as cursor:
+        cursor.execute(text, [*_values(message, connection), *guards])
+        return bool(cursor.rowcount)
+
+
+@cache
+def _insert_texts(vendor: str, table: str) -> tuple[str, str]:
+    """Return the beginning of the statements that insert messages, and one row of values."""
+    clock = CLOCKS[vendor]
+    kind = {"mysql": "SIGNED", "oracle": "NUMBER(19)"}.get(vendor, "bigint")
+    later = f"{clock} + CAST(%s AS {kind})"
+    into = (
+        f"INSERT INTO {table} (queue, state, level, size, body, "
+        "deliveries, put_at, available_at, expires_at)"
+    )
+    return into, f"%s, %s, %s, %s, %s, 0, {clock}, {later}, {later}"
+
+
+def _values(message: NewMessage, connection: Any) -> list[Any]:
+    queue, level, delay, life, size, body = message
+    name = _QUEUE.get_db_prep_value(queue, connection)
+    return [name, message.state, level, size, connection.Database.Binary(body), delay, life]
+
+
+def take_write_lock(using: str) -> None:
+    """Let SQLite lock the file for writing: a statement that would write does, if it finds any."""
+    table = _table(connections[using], WriteLock)
+    with connections[using].cursor() as cursor:
+        cursor.execute(f"UPDATE {table} SET value = 0 WHERE id < 0")
 
 
 def glance(using: str) -> int:
@@ -65,8 +141,7 @@ def states(using: str, queues: Sequence[str]) -> list[tuple[int, bool, int | Non
     That is in microseconds from now; None: no message is delayed.
     """
     connection = connections[using]
-    table = connection.ops.quote_name(Message._meta.db_table)
-    name = Message._meta.get_field("queue")
+    table = _table(connection, Message)
     clock = CLOCKS[connection.vendor]
     parts, parameters = [], []
     for number, queue in enumerate(queues):
@@ -77,14 +152,14 @@ def states(using: str, queues: Sequence[str]) -> list[tuple[int, bool, int | Non
             f"(SELECT MIN(available_at) FROM {table} WHERE queue = %s AND state = {DELAYED}) "
             f"- {clock}{_bare(connection)}"
         )
-        parameters += [name.get_db_prep_value(queue, connection)] * 2
+        parameters += [_QUEUE.get_db_prep_value(queue, connection)] * 2
     found = rows(using, " UNION ALL ".join(parts), parameters)
     return [(number, bool(is_ready), due) for number, is_ready, due in found]
 
 
 def copy_as_ready(using: str, ids: Iterable[int]) -> None:
     """Insert the rows of these messages again, as ready ones, in the order of their times."""
-    table = connections[using].ops.quote_name(Message._meta.db_table)
+    table = _table(connections[using], Message)
     chosen = list(ids)
     with connections[using].cursor() as cursor:
         cursor.execute(
@@ -94,6 +169,10 @@ def copy_as_ready(using: str, ids: Iterable[int]) -> None:
             " ORDER BY available_at, id",
             chosen,
         )
+
+
+def _table(connection: Any, model: Any) -> str:
+    return str(connection.ops.quote_name(model._meta.db_table))
 
 
 def _bare(connection: Any) -> str:

@@ -55,7 +55,7 @@ class DjangoStore(TableStore[str]):
         capabilities: StoreCapabilities,
         rolled_back: Callable[[Sequence[Claim]], object],
     ) -> None:
-        super().__init__(database, DjangoQueries(), waiter, capabilities)
+        super().__init__(database, DjangoQueries(database.vendor), waiter, capabilities)
         self._rolled_back = rolled_back
 
     def commit(self, batch: Batch) -> CommitResult:

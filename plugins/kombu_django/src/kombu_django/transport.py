@@ -171,7 +171,7 @@ def _waiter(database: DjangoDatabase) -> PollingWaiter[str]:
     settings: dict[str, Any] = connections[database.alias].settings_dict
     place = " ".join(str(settings.get(part, "")) for part in ("ENGINE", "HOST", "PORT", "NAME"))
     glances = glance if database.vendor == "sqlite" else None
-    return PollingWaiter(database, DjangoQueries(), place, glances)
+    return PollingWaiter(database, DjangoQueries(database.vendor), place, glances)
 
 
 def _largest(using: str) -> int:
