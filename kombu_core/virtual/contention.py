@@ -7,6 +7,7 @@ import os
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final, TypeVar
@@ -48,25 +49,61 @@ def try_again(
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-_locks: dict[str, threading.Lock] = {}
-_locks_lock = threading.Lock()
+class _Turns:
+    """A lock that is given to who waited longest, so that nobody waits in vain."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: deque[threading.Lock] = deque()
+        self._is_taken = False
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._is_taken:
+                self._is_taken = True
+                return
+            mine = threading.Lock()
+            mine.acquire()
+            self._waiting.append(mine)
+        try:
+            mine.acquire()
+        except BaseException:
+            with self._lock:
+                is_given = mine not in self._waiting
+                if not is_given:
+                    self._waiting.remove(mine)
+            if is_given:
+                self.__exit__()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().release()
+            else:
+                self._is_taken = False
+
+
+_turns: dict[str, _Turns] = {}
+_turns_lock = threading.Lock()
 
 
 def turn(file: str | None) -> AbstractContextManager[object]:
     """Return what the threads of this process that write to one file of SQLite pass by turns.
 
-    So they need not find out by trying. Without a file it is passed by all at once.
+    So they need not find out by trying, and a thread that renews a lease is not kept from it by
+    those that publish. Without a file it is passed by all at once.
     """
     if file is None:
         return nullcontext()
-    with _locks_lock:
-        return _locks.setdefault(file, threading.Lock())
+    with _turns_lock:
+        return _turns.setdefault(file, _Turns())
 
 
 def _after_fork() -> None:
-    global _locks_lock
-    _locks_lock = threading.Lock()
-    _locks.clear()
+    global _turns_lock
+    _turns_lock = threading.Lock()
+    _turns.clear()
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
+import django
 import pytest
 from django.db import connections
 
+from kombu_core import Connection, Queue
 from kombu_core.testing.brokers import BrokerServer
 from kombu_core.testing.contract import BrokerUnderTest
-from plugins.kombu_django.tests.configured import add_database, from_url
+from plugins.kombu_django.tests.configured import add_database, close_shared, from_url
 
 LEASE = 0.5
 
@@ -18,7 +21,7 @@ LEASE = 0.5
 def sqlite_alias(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A file, with the tables in it."""
     file = tmp_path_factory.mktemp("django") / "db.sqlite3"
-    add_database("sqlite", ENGINE="django.db.backends.sqlite3", NAME=str(file))
+    add_database("sqlite", **SQLITE, NAME=str(file))
     return "sqlite"
 
 
@@ -36,10 +39,48 @@ def mariadb_alias(mariadb_server: BrokerServer) -> str:
     return "mariadb"
 
 
+#: As kombu_django advises.
+SQLITE: dict[str, Any] = {
+    "ENGINE": "django.db.backends.sqlite3",
+    "OPTIONS": {"timeout": 20, "transaction_mode": "IMMEDIATE"}
+    if django.VERSION >= (5, 1)
+    else {"timeout": 20},
+}
+
+BACKENDS = [
+    "sqlite",
+    pytest.param("postgresql", marks=pytest.mark.broker("postgres")),
+    pytest.param("mariadb", marks=pytest.mark.broker("mariadb")),
+]
+
+
+@pytest.fixture(params=BACKENDS)
+def alias(request: pytest.FixtureRequest) -> str:
+    """A database; the test runs on each of the three."""
+    found: str = request.getfixturevalue(f"{request.param}_alias")
+    return found
+
+
+@pytest.fixture
+def connection(alias: str) -> Iterator[Connection]:
+    """A connection to the database, with a short lease."""
+    with Connection(f"django://{alias}", transport_options={"lease": LEASE}) as connection:
+        yield connection
+
+
+@pytest.fixture
+def queue(connection: Connection, token: str) -> Iterator[str]:
+    """A queue that is there, and goes with the test."""
+    Queue(token)(connection).declare()
+    yield token
+    Queue(token)(connection).delete()
+
+
 @pytest.fixture(autouse=True)
 def _no_connection_left() -> Iterator[None]:
-    """Close the connections of Django's that a test leaves to its thread."""
+    """Close the connections of Django's that a test leaves to its thread, and ours."""
     yield
+    close_shared()
     connections.close_all()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.apps import AppConfig
 from django.core import checks
 
-from kombu_django.checks import check_settings
+from kombu_django.checks import check_databases, check_settings
 
 
 class KombuConfig(AppConfig):
@@ -16,4 +16,5 @@ class KombuConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        checks.register(check_settings, checks.Tags.database)
+        checks.register(check_settings)
+        checks.register(check_databases, checks.Tags.database)

@@ -1,0 +1,46 @@
+"""The setting `KOMBU`: a dict, all of whose keys may be left out.
+
+    KOMBU = {
+        "OPTIONS": {"lease": 30},                 # of django:// connections made by this app
+        "DATABASES": {"other": {"lease": 10}},    # the same for one alias
+        "REDACT": "myproject.privacy.redact",     # what the admin shows of a body; None: nothing
+    }
+
+`REDACT` is called with the queue's name and the body's text and returns the text to show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from django.conf import settings
+from django.utils.module_loading import import_string
+
+KNOWN: Final = frozenset({"OPTIONS", "DATABASES", "REDACT"})
+
+
+def configured() -> Mapping[str, Any]:
+    """Return the setting."""
+    found: Mapping[str, Any] = getattr(settings, "KOMBU", {})
+    return found
+
+
+def transport_options(alias: str) -> dict[str, Any]:
+    """Return the options of the transport for a database."""
+    found = configured()
+    return {**found.get("OPTIONS", {}), **found.get("DATABASES", {}).get(alias, {})}
+
+
+def redaction() -> Callable[[str, str], str] | None:
+    """Return what makes a text that may be shown from a queue's name and a body's text.
+
+    None: it may be shown as it is.
+    """
+    found = configured().get("REDACT", "")
+    if found is None:
+        return lambda queue, text: ""
+    if not found:
+        return None
+    made: Callable[[str, str], str] = import_string(found) if isinstance(found, str) else found
+    return made

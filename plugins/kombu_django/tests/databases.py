@@ -1,0 +1,43 @@
+"""What the tests do with databases, in short words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from django.db import connections
+
+from kombu_core import Connection
+from kombu_django.models import Message
+
+T = TypeVar("T")
+
+
+def in_thread(work: Callable[[], T]) -> T:
+    """Call something in a thread, which has no part in this one's transaction."""
+
+    def closing() -> T:
+        try:
+            return work()
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(closing).result()
+
+
+def rows_of(alias: str, queue: str) -> int:
+    """Return how many rows a queue has."""
+    found: int = Message.objects.using(alias).filter(queue=queue).count()
+    return found
+
+
+def taken(connection: Connection, queue: str) -> list[str]:
+    """Take all that is ready in a queue."""
+    channel = connection.channel()
+    found = []
+    while (message := channel.basic_get(queue, no_ack=True)) is not None:
+        found.append(message.body.decode())
+    channel.close()
+    return found
