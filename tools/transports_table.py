@@ -9,6 +9,8 @@ from kombu_core.capabilities import Capabilities, StoreCapabilities
 from kombu_core.memory import MemoryStore, MemoryTransport
 from kombu_core.transport import TransportParameters
 from kombu_core.url import parse
+from kombu_core.virtual.transport import VirtualTransport
+from kombu_django.options import CAPABILITIES as DJANGO
 from kombu_redis.store import RedisStore
 from kombu_redis.transport import RedisTransport
 from kombu_sqlalchemy.store import CAPABILITIES
@@ -28,6 +30,8 @@ def capabilities() -> list[Capabilities]:
         (MemoryTransport, "memory://", MemoryStore.capabilities),
         (RedisTransport, "redis://", RedisStore.capabilities),
         (SQLAlchemyTransport, "sqlalchemy+sqlite:///queue.db", CAPABILITIES),
+        # Its own transport can be imported only where Django is set up.
+        (VirtualTransport, "django://", DJANGO),
     ]
     virtual = [
         transport(TransportParameters(parse(url, opaque="+" in url), {})).make_capabilities(store)

@@ -1,9 +1,19 @@
-"""The options of the transport, from the URL's query and `transport_options`."""
+"""The options of the transport, from the URL's query and `transport_options`; its limits."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
+
+from kombu_core.capabilities import StoreCapabilities
+
+#: PostgreSQL's values and SQLite's end at 1 GB, their way there a little earlier.
+MAX_BYTES: Final = 512 * 1024 * 1024
+
+#: What a store can do on every database.
+CAPABILITIES: Final = StoreCapabilities(
+    name="django", shared=True, persistent=True, max_message_bytes=MAX_BYTES
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
 
 from django.db import connections, transaction
 
@@ -23,14 +22,6 @@ from kombu_core.virtual.store import (
 from kombu_core.virtual.table_store import TableStore
 from kombu_django.database import DjangoDatabase
 from kombu_django.messages import DjangoQueries
-
-#: PostgreSQL's values and SQLite's end at 1 GB, their way there a little earlier.
-MAX_BYTES: Final = 512 * 1024 * 1024
-
-#: What a store can do on every database.
-CAPABILITIES: Final = StoreCapabilities(
-    name="django", shared=True, persistent=True, max_message_bytes=MAX_BYTES
-)
 
 
 class DjangoStore(TableStore[str]):

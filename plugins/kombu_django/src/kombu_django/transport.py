@@ -20,10 +20,10 @@ from kombu_core.virtual.transport import VirtualTransport
 from kombu_django.database import DjangoDatabase
 from kombu_django.messages import DjangoQueries
 from kombu_django.models import Message, WriteLock
-from kombu_django.options import DjangoOptions
+from kombu_django.options import CAPABILITIES, MAX_BYTES, DjangoOptions
 from kombu_django.readiness import require_django
 from kombu_django.statements import glance, rows
-from kombu_django.store import CAPABILITIES, MAX_BYTES, DjangoStore
+from kombu_django.store import DjangoStore
 
 
 class DjangoTransport(VirtualTransport):
