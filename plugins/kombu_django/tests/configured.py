@@ -19,7 +19,7 @@ django.setup()
 
 # What makes the connections of the kit, in its peers as well.
 from kombu_core.connection import Connection  # noqa: E402
-from kombu_django.publishing import close_shared  # noqa: E402
+from kombu_django.sharing import close_shared  # noqa: E402
 
 __all__ = ["Connection", "add_database", "close_shared", "from_url"]
 

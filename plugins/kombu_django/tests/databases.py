@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import traceback
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -41,3 +44,26 @@ def taken(connection: Connection, queue: str) -> list[str]:
         found.append(message.body.decode())
     channel.close()
     return found
+
+
+def fork(work: Callable[[], object]) -> int:
+    """Call something in a child that ends with it, and return its number."""
+    with warnings.catch_warnings():
+        # Threads of the kombu connection are there, and that is what is tested.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        work()
+        status = 0
+    except BaseException:  # noqa: BLE001  (nothing of the test may go on in the child)
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def ended(child: int) -> int:
+    """Wait for a child; its exit status, or the negative number of its signal."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -6,6 +6,7 @@ import json
 import os
 from typing import Any
 
+import django
 import pymysql
 
 # Django knows mysqlclient only, which has to be compiled; this has its names.
@@ -47,5 +48,19 @@ TEMPLATES = [
         },
     }
 ]
+if django.VERSION < (6, 0):
+    INSTALLED_APPS.append("django_tasks")
+_LEASE = {"TRANSPORT_OPTIONS": {"lease": 1.0}}
+TASKS = {
+    "default": {
+        "BACKEND": "kombu_django.task_backend.KombuBackend",
+        "QUEUES": ["default", "other"],
+        "OPTIONS": {"URL": "django://sqlite", **_LEASE},
+    },
+    "memory": {
+        "BACKEND": "kombu_django.task_backend.KombuBackend",
+        "OPTIONS": {"URL": "memory://tasks"},
+    },
+}
 DATABASES: dict[str, Any] = json.loads(os.environ.get(VARIABLE, "{}"))
 DATABASES.setdefault("default", {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"})

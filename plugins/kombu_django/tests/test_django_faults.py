@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import traceback
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 
@@ -28,7 +26,7 @@ from kombu_django.publishing import publish, shared_connection
 from kombu_django.store import DjangoStore
 from kombu_django.transport import DjangoTransport
 from plugins.kombu_django.tests.configured import add_database, close_shared, from_url
-from plugins.kombu_django.tests.databases import in_thread, rows_of, taken
+from plugins.kombu_django.tests.databases import ended, fork, in_thread, rows_of, taken
 
 
 @pytest.fixture
@@ -46,29 +44,6 @@ def open_store(alias: str) -> DjangoStore:
 def as_envelope(claimed: Claimed) -> Envelope:
     assert isinstance(claimed.content, Envelope)
     return claimed.content
-
-
-def fork(work: Callable[[], object]) -> int:
-    """Call something in a child that ends with it, and return its number."""
-    with warnings.catch_warnings():
-        # Threads of the kombu connection are there, and that is what is tested.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        child = os.fork()
-    if child:
-        return child
-    status = 1
-    try:
-        work()
-        status = 0
-    except BaseException:  # noqa: BLE001  (nothing of the test may go on in the child)
-        traceback.print_exc()
-    finally:
-        os._exit(status)
-
-
-def ended(child: int) -> int:
-    """Wait for a child; its exit status, or the negative number of its signal."""
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 class KilledAt:

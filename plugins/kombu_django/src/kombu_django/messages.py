@@ -97,7 +97,7 @@ class DjangoQueries(DocumentQueries, SessionQueries):
         due = Message.objects.using(using).filter(_DUE, queue=queue)
         due = exclusive(due.order_by("available_at", "id"), using, skips=True)
         ids = list(due.values_list("id", flat=True)[:_PROMOTED])
-        for some in _batches(ids):
+        for some in batches(ids):
             copy_as_ready(using, some)
             self._those(using, some).delete()
         return len(ids)
@@ -143,7 +143,7 @@ class DjangoQueries(DocumentQueries, SessionQueries):
         return [Taken._make((*row[:-1], bytes(row[-1]))) for row in columns[:limit]]
 
     def _lease(self, using: str, ids: Iterable[int], session: str) -> None:
-        for some in _batches(ids):
+        for some in batches(ids):
             self._those(using, some).update(state=CLAIMED, claimed_by=session)
 
     def peek(self, using: str, queues: Iterable[str]) -> list[QueueState]:
@@ -175,7 +175,7 @@ class DjangoQueries(DocumentQueries, SessionQueries):
         if keep:
             self._lease(using, ids, session)
         else:
-            for some in _batches(ids):
+            for some in batches(ids):
                 self._those(using, some).delete()
         return taken
 
@@ -185,12 +185,12 @@ class DjangoQueries(DocumentQueries, SessionQueries):
         """Delete what a session claimed; returns how many there were."""
         return sum(
             self._those(using, some).filter(claimed_by=session).delete()[0]
-            for some in _batches(sorted(ids))
+            for some in batches(sorted(ids))
         )
 
     def release(self, using: str, ids: Iterable[int], session: str, *, is_delivered: bool) -> None:
         """Give back what a session claimed, at its old place."""
-        for some in _batches(sorted(ids)):
+        for some in batches(sorted(ids)):
             self._those(using, some).filter(claimed_by=session).update(
                 state=READY, claimed_by=None, deliveries=F("deliveries") + int(is_delivered)
             )
@@ -198,7 +198,7 @@ class DjangoQueries(DocumentQueries, SessionQueries):
     def held(self, using: str, ids: Iterable[int], session: str) -> set[int]:
         """Return and lock those messages that a session has."""
         found: set[int] = set()
-        for some in _batches(sorted(ids)):
+        for some in batches(sorted(ids)):
             mine = self._those(using, some).filter(claimed_by=session).order_by("id")
             found.update(exclusive(mine, using).values_list("id", flat=True))
         return found
@@ -230,7 +230,8 @@ class DjangoQueries(DocumentQueries, SessionQueries):
         Message.objects.using(using).filter(queue__in=list(queues)).delete()
 
 
-def _batches(ids: Iterable[int]) -> Iterable[list[int]]:
+def batches(ids: Iterable[int]) -> Iterable[list[int]]:
+    """Return ids in lists that one statement may name."""
     rest = iter(ids)
     while some := list(islice(rest, _IDS)):
         yield some

@@ -10,11 +10,9 @@ as for everything that uses the database.
 
 from __future__ import annotations
 
-import atexit
-import threading
 import uuid
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, router
 
@@ -23,9 +21,7 @@ from kombu_core.entity import Queue
 from kombu_core.outbox import DEFAULT_OUTBOX, addressed
 from kombu_django.configuration import transport_options
 from kombu_django.models import Message
-
-_shared: Final[dict[str, Connection]] = {}
-_lock: Final = threading.Lock()
+from kombu_django.sharing import shared
 
 
 def shared_connection(using: str | None = None) -> Connection:
@@ -37,24 +33,8 @@ def shared_connection(using: str | None = None) -> Connection:
         using: Alias of the database; None: the one that the routers choose for messages.
     """
     alias: str = using or router.db_for_write(Message) or DEFAULT_DB_ALIAS
-    with _lock:
-        found = _shared.get(alias)
-        if found is None:
-            found = Connection(f"django://{alias}", transport_options=transport_options(alias))
-            _shared[alias] = found
-        return found
-
-
-def close_shared() -> None:
-    """Close the shared connections; the next use makes new ones. Called when the process ends."""
-    with _lock:
-        found = list(_shared.values())
-        _shared.clear()
-    for connection in found:
-        connection.release()
-
-
-atexit.register(close_shared)
+    url = f"django://{alias}"
+    return shared(url, lambda: Connection(url, transport_options=transport_options(alias)))
 
 
 def publish(

@@ -121,6 +121,13 @@ def _values(message: NewMessage, connection: Any) -> list[Any]:
     return [name, message.state, level, size, connection.Database.Binary(body), delay, life]
 
 
+def now(using: str) -> int:
+    """Return the time by the database's clock."""
+    connection = connections[using]
+    ((found,),) = rows(using, f"SELECT {CLOCKS[connection.vendor]}{_bare(connection)}")
+    return int(found)
+
+
 def take_write_lock(using: str) -> None:
     """Let SQLite lock the file for writing: a statement that would write does, if it finds any."""
     table = _table(connections[using], WriteLock)
@@ -157,17 +164,29 @@ def states(using: str, queues: Sequence[str]) -> list[tuple[int, bool, int | Non
     return [(number, bool(is_ready), due) for number, is_ready, due in found]
 
 
-def copy_as_ready(using: str, ids: Iterable[int]) -> None:
-    """Insert the rows of these messages again, as ready ones, in the order of their times."""
-    table = _table(connections[using], Message)
-    chosen = list(ids)
-    with connections[using].cursor() as cursor:
+def copy_as_ready(using: str, ids: Iterable[int], queue: str | None = None) -> None:
+    """Insert the rows of these messages again, as ready ones, in the order of their times.
+
+    Args:
+        using: Alias of the database.
+        ids: Of the messages.
+        queue: To put them in, where they do not expire; None: their own.
+    """
+    connection = connections[using]
+    table = _table(connection, Message)
+    chosen: list[Any] = list(ids)
+    target, expiry = "queue", "expires_at"
+    first: list[Any] = []
+    if queue is not None:
+        target, expiry = "%s", "NULL"
+        first = [_QUEUE.get_db_prep_value(queue, connection)]
+    with connection.cursor() as cursor:
         cursor.execute(
             f"INSERT INTO {table} (queue, state, level, deliveries, put_at, expires_at, size, body)"
-            f" SELECT queue, {READY}, level, deliveries, put_at, expires_at, size, body"
+            f" SELECT {target}, {READY}, level, deliveries, put_at, {expiry}, size, body"
             f" FROM {table} WHERE id IN ({', '.join(['%s'] * len(chosen))})"
             " ORDER BY available_at, id",
-            chosen,
+            [*first, *chosen],
         )
 
 

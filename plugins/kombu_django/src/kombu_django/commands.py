@@ -1,0 +1,89 @@
+"""What the management commands have in common: the database, and how they are told to stop."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+from django.db import DEFAULT_DB_ALIAS, router
+
+from kombu_core import Connection, Consumer, Queue
+from kombu_core.exceptions import LeaseLostError, OperationalError, OperationTimeoutError
+from kombu_django.models import Message
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks whether it is to stop.
+_SLICE: Final = 0.5
+#: Seconds without a message after which there is none.
+_EMPTY: Final = 0.1
+#: Seconds before it connects again.
+_PAUSE: Final = 1.0
+
+
+def add_database(parser: ArgumentParser) -> None:
+    """Add the option that names a database."""
+    parser.add_argument(
+        "--database",
+        metavar="ALIAS",
+        help="the database that has the queues; without it the one that the routers choose",
+    )
+
+
+def alias_of(options: Mapping[str, Any]) -> str:
+    """Return the database that was named, or that the routers choose."""
+    return str(options["database"] or router.db_for_write(Message) or DEFAULT_DB_ALIAS)
+
+
+@contextmanager
+def until_told_to_stop() -> Iterator[threading.Event]:
+    """Give an event that SIGTERM and ^C set; outside of the main thread nothing sets it."""
+    stop = threading.Event()
+    before: dict[signal.Signals, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            before[number] = signal.signal(number, lambda *_: stop.set())
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def consume(
+    connection: Connection,
+    queues: Sequence[Queue],
+    handle: Callable[[Any, Any], object],
+    stop: threading.Event,
+    *,
+    prefetch: int,
+    until_empty: bool,
+) -> None:
+    """Consume until told to stop, or until nothing comes; a lost connection is made again.
+
+    Args:
+        connection: To the broker.
+        queues: They are there.
+        handle: Called with body and message, which it settles.
+        stop: Set to stop after the message that is being handled.
+        prefetch: Messages to take at once.
+        until_empty: Return when nothing comes any more.
+    """
+    with Consumer(
+        connection, queues, callbacks=[handle], prefetch_count=prefetch, auto_declare=False
+    ):
+        while not stop.is_set():
+            try:
+                connection.connect()  # If it was lost; then it consumes again, too.
+                connection.drain_events(timeout=_EMPTY if until_empty else _SLICE)
+            except OperationTimeoutError:
+                if until_empty:
+                    return
+            except (LeaseLostError, OperationalError) as error:
+                logger.warning("Consuming goes on in a moment: %s", error)
+                stop.wait(_PAUSE)

@@ -1,0 +1,77 @@
+"""What an administrator does to messages: requeue, move, purge. Each is one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from django.db import connections, transaction
+
+from kombu_core.exceptions import NotFoundError
+from kombu_core.virtual.tables import CLAIMED, DELAYED
+from kombu_core.virtual.topology import queue_key
+from kombu_django.messages import DjangoQueries, batches
+from kombu_django.models import Message
+from kombu_django.statements import copy_as_ready, exclusive, shared_versions, take_write_lock
+
+
+@contextmanager
+def _writing(using: str) -> Iterator[None]:
+    with transaction.atomic(using=using):
+        if connections[using].vendor == "sqlite":
+            take_write_lock(using)
+        yield
+
+
+def requeue(using: str, ids: Sequence[int]) -> int:
+    """Make messages ready: what is claimed at its old place, what is delayed at the end.
+
+    Who has claimed one is not asked: it may be handled twice.
+
+    Returns:
+        How many there were; ready ones are left alone.
+    """
+    changed = 0
+    with _writing(using):
+        for some in batches(ids):
+            found = Message.objects.using(using).filter(id__in=some)
+            claimed = exclusive(found.filter(state=CLAIMED), using).values_list("id", "claimed_by")
+            for session in {session for _, session in claimed}:
+                mine = [id_ for id_, whose in claimed if whose == session]
+                DjangoQueries(connections[using].vendor).release(
+                    using, mine, session, is_delivered=True
+                )
+                changed += len(mine)
+            changed += _again(using, some, (DELAYED,), None)
+    return changed
+
+
+def move(using: str, ids: Sequence[int], queue: str) -> int:
+    """Move messages to the end of another queue, where they do not expire; claimed ones stay.
+
+    Raises:
+        NotFoundError: There is no such queue.
+    """
+    moved = 0
+    with _writing(using):
+        if not shared_versions(using, [queue_key(queue)]):
+            raise NotFoundError(f"There is no queue {queue!r}")
+        for some in batches(ids):
+            others = [state for state in Message.State.values if state != CLAIMED]
+            moved += _again(using, some, others, queue)
+    return moved
+
+
+def _again(using: str, ids: Sequence[int], states: Sequence[int], queue: str | None) -> int:
+    found = Message.objects.using(using).filter(id__in=ids, state__in=states).order_by("id")
+    there = list(exclusive(found, using).values_list("id", flat=True))
+    if there:
+        copy_as_ready(using, there, queue)
+        Message.objects.using(using).filter(id__in=there).delete()
+    return len(there)
+
+
+def purge(using: str, queue: str) -> int:
+    """Delete what is ready in a queue; what consumers have stays. Returns how many there were."""
+    with _writing(using):
+        return DjangoQueries(connections[using].vendor).purge(using, queue)

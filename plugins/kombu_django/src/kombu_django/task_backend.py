@@ -1,0 +1,166 @@
+"""A backend of Django's Tasks framework that enqueues over any transport of kombu_core.
+
+    TASKS = {
+        "default": {
+            "BACKEND": "kombu_django.task_backend.KombuBackend",
+            "QUEUES": ["default", "slow"],
+            "OPTIONS": {
+                "URL": "django://",            # or amqp://..., redis://..., the default is this
+                "TRANSPORT_OPTIONS": {},
+                "PREFIX": "tasks.",            # what the names of the queues begin with
+            },
+        }
+    }
+
+`manage.py kombu_tasks` runs what was enqueued. Results are not kept.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from django.core.checks import CheckMessage, Error
+from django.utils import timezone
+
+from kombu_core.connection import Connection
+from kombu_core.entity import Queue
+from kombu_core.exceptions import KombuError
+from kombu_core.url import scheme_of
+from kombu_django.configuration import transport_options
+from kombu_django.sharing import shared
+from kombu_django.task_framework import (
+    BaseTaskBackend,
+    TaskResult,
+    TaskResultStatus,
+    task_enqueued,
+)
+
+#: The framework's priorities go from -100 to 100.
+_LOWEST: Final = -100
+_HIGHEST: Final = 100
+
+_OPTIONS: Final = frozenset({"URL", "TRANSPORT_OPTIONS", "PREFIX"})
+
+#: What may run, by alias of the backend and path of the function: what was defined in this
+#: process. A message names one of these, and never a module to import.
+_known: Final[dict[tuple[str, str], Any]] = {}
+
+
+class KombuBackend(BaseTaskBackend):
+    """Enqueues tasks as messages. In a transaction on `django://`, as part of it."""
+
+    supports_defer = True
+    supports_async_task = True
+    supports_priority = True
+    supports_get_result = False
+
+    def __init__(self, alias: str, params: Mapping[str, Any]) -> None:
+        super().__init__(alias, params)
+        self.url: str = self.options.get("URL", "django://")
+        self.prefix: str = self.options.get("PREFIX", "tasks.")
+
+    def validate_task(self, task: Any) -> None:
+        """See Django's. Called when a task is defined, too: then it is known to the workers."""
+        super().validate_task(task)
+        _known.setdefault((self.alias, path_of(task)), task)
+
+    def find(self, path: str) -> Any:
+        """Return a task that was defined in this process, or None."""
+        return _known.get((self.alias, path))
+
+    def queue(self, name: str) -> Queue:
+        """Return the queue for one of the framework's names."""
+        return Queue(
+            self.prefix + name,
+            max_priority=_HIGHEST - _LOWEST,
+            queue_arguments={
+                "x-dead-letter-exchange": "",
+                "x-dead-letter-routing-key": self.failed.name,
+            },
+        )
+
+    @property
+    def failed(self) -> Queue:
+        """Where messages go that are no known task."""
+        return Queue(f"{self.prefix}failed")
+
+    def connect(self) -> Connection:
+        """Return a new connection to the broker."""
+        given = self.options.get("TRANSPORT_OPTIONS", {})
+        options = {**transport_options(""), **given} if self.url.startswith("django:") else given
+        return Connection(self.url, transport_options=options)
+
+    def enqueue(self, task: Any, args: Iterable[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Publish a task; returns when the broker has it.
+
+        Raises:
+            KombuError: It could not be published.
+            TypeError: An argument cannot be written as JSON.
+        """
+        self.validate_task(task)
+        result = new_result(task, uuid.uuid4().hex, args, kwargs, self.alias)
+        body = {"task": path_of(task), "args": result.args, "kwargs": result.kwargs}
+        moment = task.run_after
+        if moment is not None and timezone.is_naive(moment):
+            moment = timezone.make_aware(moment)
+        now = timezone.now()
+        queue = self.queue(task.queue_name)
+        shared(f"{self.alias} {self.url}", self.connect).Producer(serializer="json").publish(
+            body,
+            routing_key=queue.name,
+            exchange="",
+            message_id=result.id,
+            priority=task.priority - _LOWEST,
+            deliver_at=moment,
+            declare=[self.failed, queue],
+            mandatory=True,
+            timestamp=int(now.timestamp()),
+        )
+        object.__setattr__(result, "enqueued_at", now)
+        task_enqueued.send(type(self), task_result=result)
+        return result
+
+    def check(self, **kwargs: Any) -> list[CheckMessage]:
+        """Return what is wrong with the settings; connects to nothing."""
+        found = list(super().check(**kwargs))
+        unknown = sorted(set(self.options) - _OPTIONS)
+        if unknown:
+            found.append(
+                Error(
+                    f"TASKS[{self.alias!r}] has unknown options: {', '.join(unknown)}",
+                    hint=f"It knows {', '.join(sorted(_OPTIONS))}.",
+                    id="kombu_django.E006",
+                )
+            )
+        try:
+            scheme_of(self.url)
+        except KombuError as error:
+            found.append(Error(f"TASKS[{self.alias!r}]: {error}", id="kombu_django.E007"))
+        return found
+
+
+def path_of(task: Any) -> str:
+    """Return the name of a task's function, as messages have it."""
+    return f"{task.func.__module__}.{task.func.__qualname__}"
+
+
+def new_result(
+    task: Any, id_: str, args: Iterable[Any], kwargs: Mapping[str, Any], alias: str
+) -> Any:
+    """Return the framework's view of a task that did not run yet."""
+    return TaskResult(
+        task=task,
+        id=id_,
+        status=TaskResultStatus.READY,
+        enqueued_at=None,
+        started_at=None,
+        finished_at=None,
+        last_attempted_at=None,
+        args=list(args),
+        kwargs=dict(kwargs),
+        backend=alias,
+        errors=[],
+        worker_ids=[],
+    )
