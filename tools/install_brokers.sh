@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs, with apt, the brokers that the tests start for themselves and that are not here yet.
+# Installs, with apt, the brokers that the tests start for themselves, and a browser, unless they
+# are here.
 # It starts no service, and where it may not install anything it says so and succeeds: what a
 # missing broker means (a skip, a failure) is decided by the tests.
 set -u
@@ -15,6 +16,9 @@ command -v rabbitmq-server >/dev/null 2>&1 || missing="$missing rabbitmq-server"
 command -v beanstalkd >/dev/null 2>&1 || missing="$missing beanstalkd"
 command -v mariadbd >/dev/null 2>&1 || missing="$missing mariadb-server"
 find_postgres >/dev/null 2>&1 || missing="$missing postgresql"
+# The admin of kombu-django is tested in a browser.
+command -v chromium >/dev/null 2>&1 || missing="$missing chromium"
+command -v chromedriver >/dev/null 2>&1 || missing="$missing chromium-driver"
 [ -z "$missing" ] && exit 0
 
 if ! command -v apt-get >/dev/null 2>&1; then

@@ -147,6 +147,10 @@ def test_an_installed_core_works(python: Path, tmp_path: Path) -> None:
 def test_every_installed_transport_can_be_loaded(python: Path, tmp_path: Path) -> None:
     program = """
 from importlib.metadata import entry_points
+import django
+from django.conf import settings
+settings.configure(INSTALLED_APPS=["kombu_django"])
+django.setup()
 for point in entry_points(group="kombu_core.transports"):
     print(point.name, point.load().__file__)
 """

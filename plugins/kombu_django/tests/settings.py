@@ -17,6 +17,7 @@ VARIABLE = "KOMBU_DJANGO_TEST_DATABASES"
 
 SECRET_KEY = "for tests only"
 USE_TZ = True
+TIME_ZONE = "UTC"
 ALLOWED_HOSTS = ["*"]
 ROOT_URLCONF = "plugins.kombu_django.tests.urls"
 STATIC_URL = "/static/"

@@ -15,7 +15,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.utils.timesince import timesince
-from django.utils.timezone import template_localtime
+from django.utils.timezone import localtime
 
 from kombu_core.exceptions import KombuError
 from kombu_core.virtual.tables import MAX_PRIORITY, READY
@@ -45,11 +45,31 @@ class _ReadOnly(admin.ModelAdmin):
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        title = str(self.model._meta.verbose_name_plural).capitalize()
+        response: HttpResponse = super().changelist_view(
+            request, {"title": title, **(extra_context or {})}
+        )
+        return response
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        context = {
+            "title": str(self.model._meta.verbose_name).capitalize(),
+            "show_save": False,
+            "show_save_and_continue": False,
+        }
+        response: HttpResponse = super().change_view(
+            request, object_id, form_url, {**context, **(extra_context or {})}
+        )
+        return response
+
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Sequence[str]:
         return tuple(self.fields)
 
     def confirm(
-        self, request: HttpRequest, queryset: Any, *, title: str, text: str, **context: Any
+        self, request: HttpRequest, action: str, *, title: str, text: str, **context: Any
     ) -> TemplateResponse:
         """Ask before an action is done; the answer calls it again with `confirmed`."""
         request.current_app = self.admin_site.name
@@ -61,7 +81,7 @@ class _ReadOnly(admin.ModelAdmin):
                 "title": title,
                 "text": text,
                 "opts": self.model._meta,
-                "action": request.POST["action"],
+                "action": action,
                 "selected": request.POST.getlist(admin.helpers.ACTION_CHECKBOX_NAME),
                 "select_across": request.POST.get("select_across", "0"),
                 **context,
@@ -160,8 +180,8 @@ class QueueAdmin(_ReadOnly):
         age = _overview(obj).oldest
         if age is None:
             return None
-        if age < 60:
-            return f"{age:.0f} seconds"
+        if age < 120:
+            return f"{age:.0f} s"
         moment = datetime.now(UTC)
         return str(timesince(moment - timedelta(seconds=age), moment))
 
@@ -199,7 +219,7 @@ class QueueAdmin(_ReadOnly):
             waiting = sum(one.ready for one in look(queryset.db, map(record_of, queues)))
             return self.confirm(
                 request,
-                queryset,
+                "purge_queues",
                 title="Purge queues",
                 text=f"Delete {waiting} ready messages of {', '.join(names)}? They are lost then. "
                 "What consumers have already is not touched.",
@@ -249,8 +269,8 @@ class MessageAdmin(_ReadOnly):
     show_full_result_count = False
     actions = ("requeue_messages", "move_messages")
     fields = (
-        "id", "queue", "state", "priority", "published", "expires", "deliveries", "claimed_by",
-        "exchange", "routing_key", "died_in", "properties", "headers", "size", "body_text",
+        "queue", "state", "body_text", "headers", "exchange", "routing_key", "properties",
+        "priority", "published", "expires", "deliveries", "claimed_by", "died_in", "size",
     )  # fmt: skip
 
     def get_queryset(self, request: HttpRequest) -> Any:
@@ -266,29 +286,29 @@ class MessageAdmin(_ReadOnly):
         return int(MAX_PRIORITY - obj.level)
 
     @admin.display(description="published", ordering="put_at")
-    def published(self, obj: Any) -> Any:
+    def published(self, obj: Any) -> str:
         """When it came."""
         return _moment(obj.put_at)
 
-    @admin.display(description="expires", empty_value="never")
-    def expires(self, obj: Any) -> Any:
+    @admin.display(description="expires")
+    def expires(self, obj: Any) -> str:
         """When it dies unread."""
-        return None if obj.expires_at is None else _moment(obj.expires_at)
+        return "never" if obj.expires_at is None else _moment(obj.expires_at)
 
-    @admin.display(description="exchange", empty_value="(default)")
-    def exchange(self, obj: Any) -> str | None:
+    @admin.display(description="exchange")
+    def exchange(self, obj: Any) -> str:
         """Where it was published to."""
-        return _content(obj).exchange or None
+        return _content(obj).exchange or "(default)"
 
     @admin.display(description="routing key")
     def routing_key(self, obj: Any) -> str:
         """What it was routed by."""
         return _content(obj).routing_key
 
-    @admin.display(description="dead-lettered from", empty_value="-")
-    def died_in(self, obj: Any) -> str | None:
+    @admin.display(description="dead-lettered from")
+    def died_in(self, obj: Any) -> str:
         """The queue in which it died last."""
-        return _content(obj).died_in or None
+        return _content(obj).died_in or "-"
 
     @admin.display(description="properties")
     def properties(self, obj: Any) -> str:
@@ -312,7 +332,7 @@ class MessageAdmin(_ReadOnly):
         if "confirmed" not in request.POST:
             return self.confirm(
                 request,
-                queryset,
+                "requeue_messages",
                 title="Requeue messages",
                 text=f"Make {waiting.count()} messages ready that are delayed or with a consumer? "
                 "A consumer that is still at work is not stopped, so they may be handled twice.",
@@ -329,7 +349,7 @@ class MessageAdmin(_ReadOnly):
             first = queryset.first()
             return self.confirm(
                 request,
-                queryset,
+                "move_messages",
                 title="Move messages",
                 text=f"Move {queryset.count()} messages to the end of another queue? What "
                 "consumers have stays where it is.",
@@ -360,8 +380,13 @@ def _content(obj: Any) -> Content:
 
 
 def _preformatted(text: str) -> str:
-    return str(format_html('<pre style="white-space: pre-wrap; margin: 0">{}</pre>', text))
+    return (
+        "-"
+        if not text
+        else str(format_html('<pre style="white-space: pre-wrap; margin: 0">{}</pre>', text))
+    )
 
 
-def _moment(micros: int) -> Any:
-    return template_localtime(datetime.fromtimestamp(micros / 1_000_000, UTC))
+def _moment(micros: int) -> str:
+    moment = localtime(datetime.fromtimestamp(micros / 1_000_000, UTC))
+    return f"{moment:%Y-%m-%d %H:%M:%S %Z}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 from kombu_core.message import Malformed
@@ -58,7 +59,11 @@ def _died_in(headers: dict[str, Any]) -> str:
 def _as_json(queue: str, value: dict[str, Any]) -> str:
     if not value:
         return ""
-    return _redacted(queue, json.dumps(value, default=repr, indent=1, ensure_ascii=False))
+    return _redacted(queue, json.dumps(value, default=_plain, indent=1, ensure_ascii=False))
+
+
+def _plain(value: Any) -> str:
+    return value.isoformat() if isinstance(value, datetime) else repr(value)
 
 
 def _shown(queue: str, raw: bytes) -> str:
