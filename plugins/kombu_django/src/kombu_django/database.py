@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 from django.db import Error, connections, transaction
 
 from kombu_core.exceptions import ConnectionLostError, OperationalError
+from kombu_core.url import Secret
 from kombu_core.virtual.contention import try_again, turn
 from kombu_django.errors import is_in_the_way, translated
 from kombu_django.options import DjangoOptions
@@ -42,7 +43,7 @@ class DjangoDatabase:
         self._options = options
         self._file = file_of(alias)
         password = connections[alias].settings_dict.get("PASSWORD")
-        self._secrets = (str(password),) if password else ()
+        self._secrets = (Secret(str(password)),) if password else ()
         self._is_closed = False
         self._begin()
         self._kept: list[Any] = []

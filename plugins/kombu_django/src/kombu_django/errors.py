@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import Error, InterfaceError, InternalError, OperationalError
 
 from kombu_core.exceptions import KombuError
-from kombu_core.url import MASK
+from kombu_core.url import MASK, Secret
 from kombu_core.virtual import driver_errors
 
 
@@ -15,7 +15,11 @@ def is_in_the_way(error: Exception) -> bool:
 
 
 def translated(
-    error: Error, *, secrets: tuple[str, ...] = (), is_lost: bool = False, connecting: bool = False
+    error: Error,
+    *,
+    secrets: tuple[Secret, ...] = (),
+    is_lost: bool = False,
+    connecting: bool = False,
 ) -> KombuError:
     """Return what the application gets for an error of Django's.
 
@@ -28,7 +32,7 @@ def translated(
     cause = error.__cause__
     text = str(cause or error).strip() or type(error).__name__
     for secret in secrets:
-        text = text.replace(secret, MASK)
+        text = text.replace(secret.reveal(), MASK)
     kind = driver_errors.kind_of(
         cause,
         is_temporary=isinstance(error, OperationalError | InterfaceError | InternalError),
