@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import shutil
 from pathlib import Path
 
 import pytest
@@ -90,4 +91,14 @@ def test_a_failed_write_never_happened(tmp_path: Path, monkeypatch: pytest.Monke
     assert store.count("q").ready == 1
     put(store, "3")
     assert store.count("q").ready == 2
+    store.close()
+
+
+def test_a_directory_that_was_taken_away_is_an_error_of_ours(tmp_path: Path) -> None:
+    store = FilesStore(Journal(tmp_path / "queues"))
+    put(store, "1")
+    shutil.rmtree(tmp_path / "queues")
+    for use in (lambda: put(store, "2"), lambda: store.wait(["q"], 0.1), lambda: store.read(["d"])):
+        with pytest.raises(OperationalError):
+            use()
     store.close()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from kombu_core.testing.harness import run_threads
+import threading
+
+from kombu_core.testing.harness import DEADLINE, run_threads
 from kombu_core.testing.store.fixtures import ME, ack, bodies, claim, put
 from kombu_core.virtual.store import Conflict, Store
 
@@ -27,21 +29,21 @@ class RaceContract:
         assert sorted(map(int, had[ME] + had["you"])) == [*range(2 * ROUNDS)]
 
     def test_of_two_who_expect_the_same_version_one_wins(self, store: Store, other: Store) -> None:
-        store.write({"n": b"0"}, ())
+        both, wins = threading.Barrier(2, timeout=DEADLINE), list[int]()
 
-        def count_up(handle: Store) -> None:
-            for _ in range(ROUNDS):
-                while True:
-                    (document,) = handle.read(["n"])
-                    following = b"%d" % (int(document.value) + 1)
-                    try:
-                        handle.write({"n": following}, [("n", document.version)])
-                    except Conflict:
-                        continue
-                    break
+        def write(handle: Store) -> None:
+            for number in range(ROUNDS):
+                (document,) = handle.read(["n"])
+                both.wait()  # Now both have read.
+                try:
+                    handle.write({"n": b"%d" % number}, [("n", document.version)])
+                    wins.append(number)
+                except Conflict:
+                    pass
+                both.wait()  # Now both have written.
 
-        run_threads([lambda: count_up(store), lambda: count_up(other)])
-        assert store.read(["n"])[0].value == b"%d" % (2 * ROUNDS)
+        run_threads([lambda: write(store), lambda: write(other)])
+        assert wins == [*range(ROUNDS)]
 
     def test_one_handle_is_used_by_two_threads(self, store: Store) -> None:
         def work(queue: str) -> None:

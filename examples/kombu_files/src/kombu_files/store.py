@@ -13,10 +13,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import ClassVar, Final, NamedTuple
 
 from kombu_core.capabilities import StoreCapabilities
-from kombu_core.exceptions import SessionLostError
+from kombu_core.exceptions import OperationalError, SessionLostError, map_errors
 from kombu_core.virtual import store as contract
 from kombu_core.virtual.envelope import decode, encode
-from kombu_core.virtual.store import Batch, Claim, Claimed, Drop, Limit
+from kombu_core.virtual.store import Batch, Claim, Claimed, Drop
 from kombu_files.journal import Journal, Tables
 
 Versions = Sequence[tuple[str, int]]
@@ -59,12 +59,12 @@ class FilesStore:
     ) -> contract.WriteResult:
         with self._journal.locked() as tables:
             _check(tables, expect)
-            dropped = [len(self._ready(queue)) for queue, _ in drops]
-            for (queue, if_empty), ready in zip(drops, dropped, strict=True):
-                if if_empty and ready:
-                    raise contract.NotEmpty(queue)
-            for queue, _ in drops:
-                self._delete(queue, list(tables[QUEUE + queue]))
+            dropped = [len(self._ready(drop.queue)) for drop in drops]
+            for drop, ready in zip(drops, dropped, strict=True):
+                if drop.if_empty and ready:
+                    raise contract.NotEmpty(drop.queue)
+            for drop in drops:
+                self._delete(drop.queue, list(tables[QUEUE + drop.queue]))
             versions = {k: 0 if v is None else self._journal.number() for k, v in changes.items()}
             for key, value in changes.items():
                 row = None if value is None else (versions[key], value.hex())
@@ -82,28 +82,28 @@ class FilesStore:
         rejected, dropped = list[int](), list[Claimed]()
         with self._journal.locked(rings=bool(batch.puts or batch.releases)) as tables:
             _check(tables, batch.expect)
-            claims = [*batch.acks, *(claim for claim, _ in batch.releases)]
+            claims = [*batch.acks, *(release.claim for release in batch.releases)]
             lost = [claim for claim in claims if not _owned(tables, claim, batch.session)]
             if lost and not tables["sessions"].get(batch.session):
                 return contract.CommitResult(lost)
-            for position, (queue, envelope, priority, delay, ttl) in enumerate(batch.puts):
-                size, limit = len(envelope.body), batch.limits.get(queue)
-                if limit and limit.overflow == "reject" and self._is_full(queue, limit, 1, size):
+            for position, put in enumerate(batch.puts):
+                size = len(put.envelope.body)
+                if self._is_full(put.queue, batch, "reject", 1, size):
                     rejected.append(position)
                     continue
-                number, due = self._journal.number(), self._journal.now + delay
-                expires = float("inf") if ttl is None else due + ttl
-                message = Message(-priority, due, number, expires, 0, "", size)
-                self._journal.put(QUEUE + queue, str(number), message)
+                number, due = self._journal.number(), self._journal.now + put.delay
+                expires = float("inf") if put.ttl is None else due + put.ttl
+                message = Message(-put.priority, due, number, expires, 0, "", size)
+                self._journal.put(QUEUE + put.queue, str(number), message)
                 self._journal.put("contents", str(number), contents[position])
-                dropped += self._shorten(queue, batch)
+                dropped += self._shorten(put.queue, batch)
             for claim in batch.acks:
                 if _owned(tables, claim, batch.session):
                     self._delete(claim.queue, [claim.id])
-            for claim, is_delivered in batch.releases:
-                self._release(claim, batch.session, is_delivered)
-            for claim, _ in batch.releases:
-                dropped += self._shorten(claim.queue, batch)
+            for release in batch.releases:
+                self._release(release.claim, batch.session, release.is_delivered)
+            for release in batch.releases:
+                dropped += self._shorten(release.claim.queue, batch)
         return contract.CommitResult((), rejected, dropped)
 
     def claim(self, wants: Sequence[contract.Want], session: str, limit: int) -> list[Claimed]:
@@ -111,17 +111,18 @@ class FilesStore:
         with self._journal.locked() as tables:
             if tables["sessions"].get(session, 0.0) <= self._journal.now:
                 raise SessionLostError("The lease of this session ran out")
-            for queue, wanted, expired_only in wants:
-                for message in self._ready(queue)[: min(wanted, limit - len(claimed))]:
-                    if expired_only and message.expires > self._journal.now:
+            for want in wants:
+                for message in self._ready(want.queue)[: min(want.limit, limit - len(claimed))]:
+                    if want.expired_only and message.expires > self._journal.now:
                         break
-                    claimed.append(self._claim(queue, message, session))
+                    claimed.append(self._claim(want.queue, message, session))
         return claimed
 
     def wait(self, queues: Collection[str], timeout: float) -> bool:
         deadline = time.monotonic() + timeout
         path = self._journal.bells / secrets.token_hex(8)
-        with self._journal.locked():  # Or somebody would find it before it is open.
+        # Under the lock, or somebody would find it before it is open.
+        with self._journal.locked(), map_errors({OSError: OperationalError}):
             os.mkfifo(path)
             bell = os.open(path, os.O_RDWR | os.O_NONBLOCK)
         try:
@@ -212,8 +213,13 @@ class FilesStore:
                 self._release(Claim(table.removeprefix(QUEUE), key), session)
         self._journal.put("sessions", session, state)
 
-    def _is_full(self, queue: str, limit: Limit, more: int = 0, size: int = 0) -> bool:
-        """Whether a queue, with what comes to it, would pass its limit."""
+    def _is_full(
+        self, queue: str, batch: Batch, overflow: str, more: int = 0, size: int = 0
+    ) -> bool:
+        """Whether a queue of that overflow, with what comes to it, would pass its limit."""
+        limit = batch.limits.get(queue)
+        if limit is None or limit.overflow != overflow:
+            return False
         sizes = [message.size for message in self._ready(queue)]
         return (limit.max_length is not None and len(sizes) + more > limit.max_length) or (
             limit.max_bytes is not None and sum(sizes) + size > limit.max_bytes
@@ -221,10 +227,10 @@ class FilesStore:
 
     def _shorten(self, queue: str, batch: Batch) -> list[Claimed]:
         """Push out what would be delivered next until the limit holds."""
-        dropped, limit = list[Claimed](), batch.limits.get(queue)
-        while limit and limit.overflow == "drop-head" and self._is_full(queue, limit):
+        dropped = list[Claimed]()
+        while self._is_full(queue, batch, "drop-head"):
             head = self._ready(queue)[0]
-            if limit.keep_dropped:
+            if batch.limits[queue].keep_dropped:
                 dropped.append(self._claim(queue, head, batch.session))
             else:
                 self._delete(queue, [str(head.number)])

@@ -1,0 +1,128 @@
+"""The tests of a store, tested: each broken store is caught by the test that is named for it."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Collection, Iterable
+
+import pytest
+
+from kombu_core.memory import MemoryStore, VirtualHost
+from kombu_core.testing.store import StoreContract
+from kombu_core.testing.store.fixtures import LONG, ME
+from kombu_core.virtual.store import Batch, Claim, CommitResult
+
+
+class Mutant(MemoryStore):
+    """A store with one fault."""
+
+    caught_by: str
+
+
+class ForgetsAcks(Mutant):
+    caught_by = "test_an_acknowledged_message_is_gone"
+
+    def commit(self, batch: Batch) -> CommitResult:
+        return super().commit(batch._replace(acks=()))
+
+
+class CommitsInTwoSteps(Mutant):
+    caught_by = "test_a_commit_that_was_routed_by_what_moved_applies_nothing"
+
+    def commit(self, batch: Batch) -> CommitResult:
+        super().commit(batch._replace(expect=()))
+        return super().commit(Batch(expect=batch.expect))
+
+
+class UsesVersionsAgain(Mutant):
+    caught_by = "test_no_version_is_used_twice_not_even_after_a_delete"
+
+    def _set(self, key: str, value: bytes | None) -> int:
+        self._host.sequence = self._host.documents[key].version if key in self.keys() else 0
+        return super()._set(key, value)
+
+    def keys(self) -> Collection[str]:
+        return self._host.documents.keys()
+
+
+class LetsBothWin(Mutant):
+    caught_by = "test_of_two_who_expect_the_same_version_one_wins"
+
+    def _check(self, expect: Iterable[tuple[str, int]]) -> None:
+        pass
+
+
+class TakesPrefixesForPatterns(Mutant):
+    caught_by = "test_a_scan_names_the_keys_of_a_prefix_sorted"
+
+    def scan(self, prefix: str) -> list[str]:
+        pattern = prefix.replace("_", ".")
+        return [key for key in super().scan("") if re.match(pattern, key)]
+
+
+class ReleasesToTheBack(Mutant):
+    caught_by = "test_a_lapsed_session_gives_its_claims_back_as_delivered"
+
+    def _release(self, queue: str, message_id: str, is_delivered: bool) -> None:
+        item, _ = self._host.queues[queue].claimed[message_id]
+        self._host.sequence += 1
+        item.sequence = self._host.sequence
+        super()._release(queue, message_id, is_delivered)
+
+
+class NamesTheDeadOnce(Mutant):
+    caught_by = "test_a_lapsed_session_is_named_until_it_is_ended"
+
+    def reap(self) -> list[str]:
+        names = super().reap()
+        self._host.lapsed.clear()
+        return names
+
+
+class RenewsTheDead(Mutant):
+    caught_by = "test_a_lapsed_session_can_neither_be_renewed_nor_claim"
+
+    def renew(self, session: str, ttl: float) -> bool:
+        self.begin(session, ttl)
+        return True
+
+
+class SettlesForTheDead(Mutant):
+    caught_by = "test_a_lost_claim_is_never_taken_from_its_next_owner"
+
+    def _lost(self, batch: Batch) -> list[Claim]:
+        return []
+
+
+class PurgesTheClaimed(Mutant):
+    caught_by = "test_a_purge_deletes_what_is_ready_and_spares_the_claimed"
+
+    def purge(self, queue: str) -> int:
+        purged = super().purge(queue)
+        if queue in self._host.queues:
+            self._host.queues[queue].claimed.clear()
+        return purged
+
+
+class NeverSleeps(Mutant):
+    caught_by = "test_a_wait_in_vain_ends_with_its_timeout"
+
+    def wait(self, queues: Collection[str], timeout: float) -> bool:
+        return True
+
+
+def run(store_class: type[MemoryStore], name: str) -> None:
+    """Run one of the tests on a store of a class."""
+    host = VirtualHost("x")
+    test = getattr(StoreContract(), name)
+    stores = {each: store_class(host) for each in inspect.signature(test).parameters}
+    stores["store"].begin(ME, LONG)
+    test(**stores)
+
+
+@pytest.mark.parametrize("mutant", Mutant.__subclasses__(), ids=lambda each: each.__name__)
+def test_a_broken_store_is_caught(mutant: type[Mutant]) -> None:
+    run(MemoryStore, mutant.caught_by)
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        run(mutant, mutant.caught_by)
