@@ -61,6 +61,8 @@ class WaitContract:
         assert time.monotonic() - begin < 1.5
 
     def test_closing_wakes_who_waits(self, store: Store) -> None:
+        store.wait(["q"], 0.0)
+
         def wait() -> None:
             begin = time.monotonic()
             try:

@@ -118,7 +118,8 @@ class Journal:
                 if line != _line(line[9:-1]):
                     os.ftruncate(self._file, self._end)
                     break
-                self.now, self._number, changes = json.loads(line[9:])
+                now, self._number, changes = json.loads(line[9:])
+                self.now = max(self.now, now)
                 for change in changes:
                     self._apply(*change)
                 self._end += len(line)
