@@ -85,6 +85,10 @@ class Capabilities:
     #: Replies without a queue, through `DIRECT_REPLY_QUEUE`.
     direct_reply: bool = False
 
+    # What a database as the broker makes possible
+    #: `session=` of a publish: the message is part of a transaction of the application's own.
+    joined_transactions: bool = False
+
     def require(self, feature: str, detail: str = "") -> None:
         """Raise `UnsupportedError` unless the capability named `feature` is there."""
         if not getattr(self, feature):

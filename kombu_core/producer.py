@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from kombu_core.connection import Connection
-    from kombu_core.transport import ReturnCallback
+    from kombu_core.transport import JoinsTransactions, ReturnCallback
 
 #: Messages of a batch that are sent together, unless it was made with another size.
 DEFAULT_BATCH_SIZE: Final = 1000
@@ -163,6 +163,8 @@ class Producer:
         timeout: float | None = None,
         delay: float = 0.0,
         deliver_at: datetime | None = None,
+        session: Any = None,
+        connection: Any = None,
         **properties: Any,
     ) -> None:
         """Publish one message; returns when the broker has confirmed it.
@@ -188,12 +190,18 @@ class Producer:
             timeout: Seconds for the confirm.
             delay: Seconds until consumers can see it.
             deliver_at: The moment from which they can, instead of `delay`; with a time zone.
+            session: A transaction of the application's own that the message is part of, where
+                the broker is a database that has it: a session of an ORM. The message exists if
+                and only if that is committed. What has to be declared is declared before, and
+                outside of it.
+            connection: The same, as a connection of the database.
             **properties: correlation_id, reply_to, message_id, timestamp, type, user_id, app_id,
                 cluster_id.
 
         Raises:
             EncodeError: The body cannot be written.
             NotFoundError: There is no such exchange.
+            UnsupportedError: The transport takes part in no transaction (`session`).
             UnroutableError: It is mandatory, no queue wanted it, and there is no `on_return`.
             PublishRejectedError: A full queue refused it.
             OperationTimeoutError: It was not confirmed in time; it may be stored or not.
@@ -245,7 +253,16 @@ class Producer:
         )
         declare = tuple(declare) if declare else ()
         batch = self._batches.get(get_ident()) if self._batches else None
-        if batch is not None:
+        if session is not None or connection is not None:
+            if batch is not None or retry:
+                raise ConfigurationError(
+                    "A publish in the application's transaction (session, connection) cannot be "
+                    "part of a batch or be retried: publish it before the batch, and retry the "
+                    "transaction"
+                )
+            within = connection if session is None else session
+            self._send_within(within, envelope, mandatory, delay, timeout, declare)
+        elif batch is not None:
             for entity in declare:
                 self.maybe_declare(entity)
             batch.add(Publication(envelope, mandatory, delay))
@@ -281,6 +298,22 @@ class Producer:
             raise
         finally:
             self._published(transport=channel.transport, envelope=envelope, error=error)
+
+    def _send_within(
+        self,
+        transaction: Any,
+        envelope: Envelope,
+        mandatory: bool,
+        delay: float,
+        timeout: float | None,
+        declare: Iterable[Exchange | Queue],
+    ) -> None:
+        transport = self.channel.transport
+        transport.capabilities.require("joined_transactions", "session= of a publish")
+        for entity in declare:
+            self.maybe_declare(entity)
+        with cast("JoinsTransactions", transport).joined(transaction):
+            self._send(envelope, mandatory, delay, timeout, ())
 
     def _with_retry(self, send: Callable[[], None], policy: Mapping[str, Any] | None) -> None:
         connection = self._connection or self.channel.transport.client

@@ -16,6 +16,7 @@ A *native* transport maps them to a broker that speaks AMQP; the *virtual* one
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -297,6 +298,23 @@ class Channel(Protocol):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None: ...
+
+
+class JoinsTransactions(Protocol):
+    """A transport with the capability `joined_transactions`: its broker is a database."""
+
+    def joined(self, transaction: Any) -> AbstractContextManager[None]:
+        """Let what this thread publishes and settles in a block be part of a transaction.
+
+        Nothing is committed here: the application does that, or rolls back, also after the block.
+
+        Args:
+            transaction: The application's own, as the transport knows it.
+
+        Raises:
+            ConfigurationError: It is nothing that the transport can take part in.
+        """
+        ...
 
 
 class Transport(Protocol):

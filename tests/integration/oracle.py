@@ -57,6 +57,7 @@ CAPABILITIES = Capabilities(
     consumer_priorities=True,
     delivery_limit=True,
     delay=False,
+    direct_reply=True,
 )
 ERRORS: dict[type[BaseException], type[BrokerError]] = {
     driver.NotFound: NotFoundError,

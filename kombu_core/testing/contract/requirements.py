@@ -12,6 +12,8 @@ from typing import Any, Final
 import pytest
 
 from kombu_core.capabilities import DIRECT_REPLY_QUEUE, Capabilities
+from kombu_core.exceptions import ConfigurationError
+from kombu_core.producer import Producer
 from kombu_core.testing.harness import Names, envelope
 from kombu_core.transport import Channel
 
@@ -73,6 +75,16 @@ def _consume_direct_replies(channel: Channel, names: Names) -> None:
     channel.basic_consume(DIRECT_REPLY_QUEUE, lambda message: None, no_ack=True)
 
 
+def _publish_in_a_transaction(channel: Channel, names: Names) -> None:
+    """Ask with what is no transaction: where there is the capability, that is what is wrong."""
+    producer = Producer(channel, routing_key=_plain_queue(channel, names))
+    try:
+        producer.publish("asked", session=object())
+    except ConfigurationError:
+        if not channel.transport.capabilities.joined_transactions:
+            raise
+
+
 def _bind_exchanges(channel: Channel, names: Names) -> None:
     source, destination = names("source"), names("destination")
     channel.exchange_declare(source, "fanout")
@@ -130,6 +142,7 @@ ASKS: Final[dict[str, dict[str, Ask]]] = {
     "consumer_priorities": {"x-priority": _consume_with(arguments={"x-priority": 1})},
     "delivery_limit": {"x-delivery-limit": _queue_with(x_delivery_limit=2, x_queue_type="quorum")},
     "delay": {"delay": _publish_with(delay=0.05)},
+    "joined_transactions": {"session": _publish_in_a_transaction},
 }
 
 #: (capability, name of an ask) of the whole table.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import sqlalchemy
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.orm import sessionmaker
 
@@ -58,6 +59,43 @@ def order(within: Any, number: int) -> None:
 def orders(engine: Engine) -> list[int]:
     with engine.connect() as connection:
         return list(connection.execute(text("SELECT number FROM orders ORDER BY number")).scalars())
+
+
+@pytest.mark.parametrize("ends", ["commit", "rollback"])
+def test_one_publish_names_its_transaction(
+    connection: Connection, engine: Engine, begin: Begin, ends: str
+) -> None:
+    producer = connection.Producer(routing_key="q")
+
+    def place_order() -> None:
+        with begin() as within:
+            order(within, 1)
+            if isinstance(within, sqlalchemy.Connection):
+                producer.publish("a", connection=within)
+            else:
+                producer.publish("a", session=within)
+            if ends == "rollback":
+                raise ZeroDivisionError
+
+    if ends == "commit":
+        place_order()
+    else:
+        with pytest.raises(ZeroDivisionError):
+            place_order()
+    found = Queue("q")(connection).get()
+    assert (found is not None, orders(engine)) == ((True, [1]) if ends == "commit" else (False, []))
+
+
+def test_what_is_no_transaction_is_named(connection: Connection, begin: Begin) -> None:
+    producer = connection.Producer(routing_key="q")
+    with pytest.raises(ConfigurationError, match="a str is no Session and no Connection"):
+        producer.publish("a", session="no session")
+    with begin() as within:
+        with pytest.raises(ConfigurationError, match="retry the transaction"):
+            producer.publish("a", session=within, retry=True)
+        with producer.batch(), pytest.raises(ConfigurationError, match="before the batch"):
+            producer.publish("a", session=within)
+    assert Queue("q")(connection).get() is None
 
 
 def ready(connection: Connection) -> int:

@@ -16,8 +16,8 @@ from sqlalchemy import Connection, MetaData, text
 from kombu_core.exceptions import ConfigurationError
 from kombu_core.message import Message
 from kombu_core.virtual.tables import micros
-from kombu_sqlalchemy.joining import HasConnection
 from kombu_sqlalchemy.schema import CLOCKS, Tables
+from kombu_sqlalchemy.watching import HasConnection
 
 
 class Inbox:

@@ -10,25 +10,15 @@ committed with the handler's effect: the effect happens exactly once.
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final, Protocol
 
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection
 
 from kombu_core import Connection as KombuConnection
 from kombu_core.exceptions import ConfigurationError
-from kombu_core.virtual.store import Claim
 from kombu_sqlalchemy.transport import SQLAlchemyTransport
-
-
-class HasConnection(Protocol):
-    """A session of SQLAlchemy's ORM: `Session`, `scoped_session`, or what is like them."""
-
-    def connection(self) -> Connection:
-        """Return the connection of its transaction."""
-        ...
+from kombu_sqlalchemy.watching import HasConnection
 
 
 @contextmanager
@@ -56,51 +46,5 @@ def joined(connection: KombuConnection, within: Connection | HasConnection) -> I
         raise ConfigurationError(
             f"joined() is for connections of kombu-sqlalchemy, not of {transport.driver_type}"
         )
-    database = within if isinstance(within, Connection) else within.connection()
-    theirs, ours = database.dialect.name, transport.store.database.engine.dialect.name
-    if theirs.replace("mariadb", "mysql") != ours.replace("mariadb", "mysql"):
-        raise ConfigurationError(f"the session is of {theirs}, and the broker's database is {ours}")
-    with transport.joined(database, _watch(database).settled):
+    with transport.joined(within):
         yield
-
-
-class _Watch:
-    """Tells transports how a transaction ended in which messages of theirs were settled."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._settled: list[tuple[Callable[[list[Claim]], object], list[Claim], list[Claim]]] = []
-        event.listen(connection, "commit", self._commit)
-        event.listen(connection, "rollback", self._rollback)
-
-    def settled(
-        self,
-        give_back: Callable[[list[Claim]], object],
-        acks: Sequence[Claim],
-        releases: Sequence[Claim],
-    ) -> None:
-        """Remember what was settled; `give_back` gets what may be claimed still at the end."""
-        self._settled.append((give_back, list(acks), list(releases)))
-
-    def _commit(self, connection: Connection) -> None:
-        # It may fail yet, or have been undone back to a savepoint. A message that is acknowledged
-        # indeed is gone by the time that this is looked at; one that was released may be claimed
-        # again by then, and is left alone.
-        settled, self._settled = self._settled, []
-        for give_back, acks, _ in settled:
-            if acks:
-                give_back(acks)
-
-    def _rollback(self, connection: Connection) -> None:
-        settled, self._settled = self._settled, []
-        for give_back, acks, releases in settled:
-            give_back([*acks, *releases])
-
-
-_watches: Final[weakref.WeakKeyDictionary[Connection, Any]] = weakref.WeakKeyDictionary()
-
-
-def _watch(connection: Connection) -> _Watch:
-    watch: _Watch | None = _watches.get(connection)
-    if watch is None:
-        watch = _watches[connection] = _Watch(connection)
-    return watch

@@ -14,7 +14,8 @@ from sqlalchemy import Connection as DatabaseConnection
 
 from kombu_core import Connection, Queue
 from kombu_core.outbox import DEFAULT_OUTBOX, addressed
-from kombu_sqlalchemy.joining import HasConnection, joined
+from kombu_sqlalchemy.joining import joined
+from kombu_sqlalchemy.watching import HasConnection
 
 
 class Outbox:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from sqlalchemy import Connection, MetaData, exc
 
+from kombu_core.capabilities import Capabilities, StoreCapabilities
 from kombu_core.exceptions import ConfigurationError, KombuError, LeaseLostError
 from kombu_core.options import parse_options
 from kombu_core.transport import TransportParameters
@@ -26,9 +28,7 @@ from kombu_sqlalchemy.postgresql import PostgreSQLQueries
 from kombu_sqlalchemy.schema import Tables, check_tables, create_tables
 from kombu_sqlalchemy.sqlite import SQLiteQueries
 from kombu_sqlalchemy.store import MAX_BYTES, Joined, SQLAlchemyStore
-
-#: Called with a function that gives claims back, and with what was acknowledged and released.
-Settled = Callable[[Callable[[list[Claim]], object], Sequence[Claim], Sequence[Claim]], object]
+from kombu_sqlalchemy.watching import HasConnection, watch_of
 
 logger = logging.getLogger(__name__)
 
@@ -76,10 +76,27 @@ class SQLAlchemyTransport(VirtualTransport):
             raise TypeError(f"a {type(store).__name__} is no store of this transport")
         return store
 
+    def make_capabilities(self, store: StoreCapabilities) -> Capabilities:
+        return replace(super().make_capabilities(store), joined_transactions=True)
+
     @contextmanager
-    def joined(self, connection: Connection, settled: Settled) -> Iterator[None]:
-        """Let this thread's commits go through a connection; see `kombu_sqlalchemy.joined`."""
+    def joined(self, transaction: Connection | HasConnection) -> Iterator[None]:
+        """Let this thread's commits be part of a transaction; see `kombu_sqlalchemy.joined`."""
         store = self.store
+        if isinstance(transaction, Connection):
+            connection = transaction
+        elif hasattr(transaction, "connection"):
+            connection = transaction.connection()
+        else:
+            raise ConfigurationError(
+                f"a {type(transaction).__name__} is no Session and no Connection of SQLAlchemy"
+            )
+        theirs, ours = connection.dialect.name, store.database.engine.dialect.name
+        if theirs.replace("mariadb", "mysql") != ours.replace("mariadb", "mysql"):
+            raise ConfigurationError(
+                f"the session is of {theirs}, and the broker's database is {ours}"
+            )
+        settled = watch_of(connection).settled
         before = store.joined
         if before is None and not store.queries.is_writing(connection):
             self.flush()  # What was acknowledged before is no part of this transaction.
