@@ -21,7 +21,7 @@ class Key:
     __slots__ = ("__secret",)
 
     def __init__(self, secret: bytes) -> None:
-        if len(secret) < SECRET_BYTES or hasattr(secret, "encode"):
+        if len(secret) < SECRET_BYTES or hasattr(secret, "encode"):  # text has that
             raise ConfigurationError(
                 f"A key is {SECRET_BYTES} random bytes or more, as from KeyRing.generate(); it is "
                 "no text and no password"

@@ -180,7 +180,7 @@ class Producer:
             content_encoding: Its character set, or `binary`.
             serializer: Name of a serializer, None for the producer's.
             headers: The application's.
-            compression: Name of a compression, None for the producer's.
+            compression: Name of a compression, None for the producer's, empty for none.
             exchange: None for the producer's.
             retry: Reconnect and try again if the connection is lost. What was sent before it
                 broke may then be stored twice.

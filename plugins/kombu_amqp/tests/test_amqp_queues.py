@@ -133,12 +133,13 @@ def test_arguments_of_a_binding_match_headers_of_their_type(
         envelope("", "q", headers={"set": {1}}),
         envelope("", "q", headers={"n": 2**64}),
         envelope("", "q", headers={"k" * 256: 1}),
+        envelope("", "q", headers={"k": "x" * 131072}),
         envelope("", "q", priority=256),
         envelope("", "q", correlation_id="x" * 256),
         envelope("", "q", message_id=7),
         envelope("", "k" * 256),
     ],
-    ids=["set", "number", "key", "priority", "correlation", "type", "routing key"],
+    ids=["set", "number", "key", "size", "priority", "correlation", "type", "routing key"],
 )
 def test_what_amqp_cannot_say_is_refused_here(channel: Channel, token: str, message: Any) -> None:
     with pytest.raises(EncodeError):
