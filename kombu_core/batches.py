@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, overload
 
 from kombu_core.consumer import Consumer
 from kombu_core.entity import Queue
-from kombu_core.exceptions import ConfigurationError
+from kombu_core.exceptions import ConfigurationError, NothingCameError
 from kombu_core.message import Message
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class BatchConsumer:
         try:
             while len(self._messages) < self.size and (left := deadline - monotonic()) > 0:
                 self._connection.drain_events(left)
-        except TimeoutError:
+        except NothingCameError:
             pass
         if self._messages:
             batch, self._messages[:] = Batch(self._messages), []

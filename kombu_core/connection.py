@@ -15,6 +15,7 @@ from kombu_core.exceptions import (
     ConnectError,
     ConnectionLostError,
     ConsumerCancelledError,
+    NothingCameError,
     OperationalError,
     OperationTimeoutError,
 )
@@ -331,7 +332,7 @@ class Connection(Handles, Described):
 
             return retry(
                 attempt,
-                errors=errors,
+                errors=_RECOVERABLE,
                 hopeless=AuthenticationError,
                 backoff=backoff,
                 errback=errback,
@@ -349,7 +350,7 @@ class Connection(Handles, Described):
             timeout: Seconds; None waits until something comes.
 
         Raises:
-            OperationTimeoutError: Nothing came (it is a TimeoutError).
+            NothingCameError: Nothing came (it is a TimeoutError).
             ConnectionLostError: The broker went away, and there is no `recovery`.
             ConnectError: It did not come back before the attempts of `recovery` were used up.
         """
@@ -358,7 +359,11 @@ class Connection(Handles, Described):
             if transport is None or self.recovery.is_needed:
                 transport = self.connect()
             transport.drain_events(timeout)
-        except _RETRYABLE as error:
+        except _RECOVERABLE as error:
+            if isinstance(error, NothingCameError):
+                raise
+            if self.connected and not self.recovery.is_needed:
+                raise  # It is a callback's own error, about another connection.
             self._report_lost(error)
             if self._backoff is None:
                 raise
@@ -370,17 +375,17 @@ class Connection(Handles, Described):
         try:
             retry(
                 self.connect,
-                errors=_RETRYABLE,
+                errors=_RECOVERABLE,
                 hopeless=AuthenticationError,
                 backoff=backoff,
                 timeout=timeout,
             )
         except AuthenticationError:
             raise
-        except _RETRYABLE as error:
+        except _RECOVERABLE as error:
             if deadline is None or monotonic() < deadline:
                 raise
-            raise OperationTimeoutError(f"Nothing came, there is no connection: {error}") from error
+            raise NothingCameError(f"Nothing came, there is no connection: {error}") from error
 
     def _report_lost(self, error: BaseException) -> None:
         transport = self._transport
@@ -461,3 +466,5 @@ class Connection(Handles, Described):
 BrokerConnection = Connection
 
 _RETRYABLE: Final[tuple[type[BaseException], ...]] = (ConnectError, ConnectionLostError)
+#: What recovering a connection may meet: also a broker that is there and does not answer yet.
+_RECOVERABLE: Final[tuple[type[BaseException], ...]] = (*_RETRYABLE, OperationTimeoutError)

@@ -29,6 +29,7 @@
     │   ├── PublishRejectedError            the broker refused to store it (a negative confirm)
     │   └── BatchPublishError               some of a batch were not stored, and which
     ├── OperationTimeoutError (TimeoutError)                              retryable
+    │   └── NothingCameError                nothing to handle within the timeout of a drain
     ├── ClaimStoreError                     the store of large bodies failed  retryable
     └── CodecError
         ├── EncodeError
@@ -258,6 +259,10 @@ class ClaimStoreError(KombuError):
     """The store of bodies that are too large for a broker cannot be written or read now."""
 
     is_retryable = True
+
+
+class NothingCameError(OperationTimeoutError):
+    """Draining found nothing to handle in time; unlike what a callback's own call may raise."""
 
 
 # -- codecs ----------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from kombu_core.consumer import Consumer
-from kombu_core.exceptions import ConnectionLostError, OperationalError, OperationTimeoutError
+from kombu_core.exceptions import ConnectionLostError, NothingCameError, OperationalError
 from kombu_core.message import Message
 from kombu_core.producer import Producer
 from kombu_core.retry import Backoff
@@ -169,7 +169,7 @@ class ConsumerMixin:
             try:
                 connection.drain_events(timeout=safety_interval)
                 return True
-            except OperationTimeoutError:
+            except NothingCameError:
                 connection.heartbeat_check()
                 if timeout and time.monotonic() - waiting_since >= timeout:
                     raise

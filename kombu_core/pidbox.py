@@ -17,7 +17,7 @@ from kombu_core.clocks import LamportClock
 from kombu_core.consumer import Consumer
 from kombu_core.declaration import channel_of
 from kombu_core.entity import Queue
-from kombu_core.exceptions import ConfigurationError, OperationTimeoutError
+from kombu_core.exceptions import ConfigurationError, NothingCameError
 from kombu_core.exchange import Exchange
 from kombu_core.message import Message
 from kombu_core.pidbox_node import Node
@@ -401,7 +401,7 @@ class Mailbox:
             return False
         try:
             client.drain_events(timeout=left)
-        except OperationTimeoutError:
+        except NothingCameError:
             return False
         return True
 

@@ -9,7 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from kombu_core.consumer import Callback, Consumer
-from kombu_core.exceptions import ConfigurationError, OperationTimeoutError
+from kombu_core.exceptions import ConfigurationError, NothingCameError
 from kombu_core.message import Message
 from kombu_core.serialization import Registry, default_registry
 
@@ -46,7 +46,7 @@ def eventloop(
     for _ in range(limit) if limit else itertools.count():
         try:
             conn.drain_events(timeout=timeout)
-        except OperationTimeoutError:
+        except NothingCameError:
             if not ignore_timeouts:
                 raise
         yield
@@ -85,7 +85,7 @@ def drain_consumer(
                 left = None if deadline is None else max(0.0, deadline - monotonic())
                 try:
                     client.drain_events(timeout=left)
-                except OperationTimeoutError:
+                except NothingCameError:
                     return
                 if left == 0.0 and not received:
                     return

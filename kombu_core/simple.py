@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from kombu_core.consumer import Consumer
 from kombu_core.declaration import channel_of
 from kombu_core.entity import Queue
-from kombu_core.exceptions import ConfigurationError, OperationTimeoutError
+from kombu_core.exceptions import ConfigurationError, NothingCameError
 from kombu_core.exchange import Exchange
 from kombu_core.message import Message
 from kombu_core.producer import Producer
@@ -132,7 +132,7 @@ class SimpleQueue:
                     raise Empty
                 try:
                     self._client.drain_events(timeout=left)
-                except OperationTimeoutError:
+                except NothingCameError:
                     raise Empty from None
             return self.buffer.popleft()
         finally:
@@ -184,7 +184,7 @@ class SimpleQueue:
         while self.consumer.consuming_from(self.queue):
             try:
                 self._client.drain_events(timeout=0)
-            except OperationTimeoutError:
+            except NothingCameError:
                 return
 
     def _is_filled(self) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeVar, cast
 
-from kombu_core.exceptions import NotFoundError, OperationTimeoutError, ResourceLockedError
+from kombu_core.exceptions import NotFoundError, NothingCameError, ResourceLockedError
 from kombu_core.message import Envelope, Message, Properties
 from kombu_core.transport import Channel, Transport
 
@@ -135,7 +135,7 @@ def drain_until(
             raise AssertionError(f"{what} did not come within {timeout} s")
         try:
             connection.drain_events(timeout=min(left, 0.1))
-        except OperationTimeoutError:
+        except NothingCameError:
             continue
 
 
@@ -145,7 +145,7 @@ def drain_quiet(connection: ContractConnection, quiet: float = QUIET) -> None:
     while time.monotonic() < deadline:
         try:
             connection.drain_events(timeout=quiet)
-        except OperationTimeoutError:
+        except NothingCameError:
             return
     raise AssertionError(f"the connection was still busy after {DEADLINE} s")
 

@@ -18,8 +18,8 @@ from kombu_core.capabilities import Capabilities, StoreCapabilities
 from kombu_core.exceptions import (
     ConnectionLostError,
     KombuError,
+    NothingCameError,
     OperationalError,
-    OperationTimeoutError,
     PreconditionFailedError,
     SessionLostError,
 )
@@ -252,7 +252,7 @@ class VirtualTransport:
         if not self._draining.acquire(False) and not self._draining.acquire(
             timeout=-1 if timeout is None else max(0.0, timeout)
         ):
-            raise OperationTimeoutError("Another thread was draining for all of the timeout")
+            raise NothingCameError("Another thread was draining for all of the timeout")
         try:
             dispatcher = (self._parts or self.parts).dispatcher
             delivery = dispatcher.take()
@@ -280,7 +280,7 @@ class VirtualTransport:
                 return delivery
             left = WAIT_SLICE if deadline is None else deadline - monotonic()
             if left <= 0:
-                raise OperationTimeoutError("Nothing came within the timeout")
+                raise NothingCameError("Nothing came within the timeout")
             dispatcher.wait(left)
 
     # -- settling --------------------------------------------------------------------------
@@ -292,7 +292,7 @@ class VirtualTransport:
             LeaseLostError: A claim is known to be somebody else's.
         """
         if self._acks.add(claims) >= ACK_BATCH or monotonic() > self._leased_until:
-            self.flush()
+            self.claiming(self.flush)
             self._acks.raise_lost()
 
     def acknowledge_soon(self, claim: Claim) -> None:

@@ -29,7 +29,7 @@ from kombu_core.exceptions import (
     ConnectError,
     ConnectionLostError,
     NotFoundError,
-    OperationTimeoutError,
+    NothingCameError,
     PreconditionFailedError,
     PublishRejectedError,
     ResourceLockedError,
@@ -123,7 +123,7 @@ class OracleConnection:
         while not self.events:
             left = deadline - time.monotonic()
             if left <= 0:
-                raise OperationTimeoutError("nothing came")
+                raise NothingCameError("nothing came")
             with self.lock, map_errors(ERRORS):
                 try:
                     self._driver.drain_events(timeout=left)

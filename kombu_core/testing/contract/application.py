@@ -9,10 +9,12 @@ import pytest
 from kombu_core import Connection, Exchange, Message, Queue
 from kombu_core.exceptions import (
     BatchPublishError,
+    ConnectionLostError,
     ConsumerCancelledError,
     ContentRefusedError,
     DecodeError,
     NotFoundError,
+    OperationTimeoutError,
     UnroutableError,
 )
 from kombu_core.testing.contract.fixtures import Connect, ContractFixtures
@@ -204,6 +206,27 @@ class ApplicationContract(ContractFixtures):
             drain_until(recovering, published)
             drain_until(recovering, lambda: received.bodies)
         assert received.bodies == ["again"]
+
+    @pytest.mark.parametrize("error", [ConnectionLostError("mine"), OperationTimeoutError("mine")])
+    def test_errors_about_other_brokers_come_out_of_a_recovering_connection(
+        self, application: Connection, queue: Queue, error: Exception
+    ) -> None:
+        handled: list[Message] = []
+
+        def handle(message: Message) -> None:
+            handled.append(message)
+            raise error
+
+        with (
+            application.clone(recovery=True) as recovering,
+            recovering.Consumer([queue], on_message=handle),
+        ):
+            application.Producer().publish("x", exchange=queue.exchange, routing_key="k")
+            with pytest.raises(type(error), match="mine") as caught:
+                drain_until(recovering, lambda: False)
+            assert caught.value is error
+            handled[0].ack()
+            drain_quiet(recovering)
 
     def test_two_consumers_of_a_connection_get_their_own(
         self, application: Connection, name: Names

@@ -24,7 +24,7 @@ from kombu_core.exceptions import (
     ConnectError,
     ConnectionLostError,
     KombuError,
-    OperationTimeoutError,
+    NothingCameError,
 )
 from kombu_core.forking import tell_of_forks
 from kombu_core.transport import TransportParameters
@@ -265,7 +265,7 @@ class AmqpTransport:
                 for channel in self._channels.values():
                     channel.flush_acks()
                 if not wire.wait(lambda: self.events, deadline):
-                    raise OperationTimeoutError("Nothing came within the timeout")
+                    raise NothingCameError("Nothing came within the timeout")
         event.callback(event.argument)
 
     def _start_keeper(self) -> Keeper:

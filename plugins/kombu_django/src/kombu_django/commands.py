@@ -13,7 +13,7 @@ from typing import Any, Final
 from django.db import DEFAULT_DB_ALIAS, router
 
 from kombu_core import Connection, Consumer, Queue
-from kombu_core.exceptions import LeaseLostError, OperationalError, OperationTimeoutError
+from kombu_core.exceptions import LeaseLostError, NothingCameError, OperationalError
 from kombu_django.models import Message
 
 logger = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ def consume(
             try:
                 connection.connect()  # If it was lost; then it consumes again, too.
                 connection.drain_events(timeout=_EMPTY if until_empty else _SLICE)
-            except OperationTimeoutError:
+            except NothingCameError:
                 if until_empty:
                     return
             except (LeaseLostError, OperationalError) as error:
