@@ -332,7 +332,7 @@ class Connection(Handles, Described):
 
             return retry(
                 attempt,
-                errors=_RECOVERABLE,
+                errors=errors,
                 hopeless=AuthenticationError,
                 backoff=backoff,
                 errback=errback,
