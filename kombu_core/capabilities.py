@@ -36,8 +36,12 @@ class StoreCapabilities:
     message_ttl: bool = True
     #: `Batch.limits` are honoured.
     max_length: bool = True
+    #: `Limit.max_bytes` is, too.
+    max_length_bytes: bool = True
     #: Largest envelope in bytes, None if the store sets no limit of its own.
     max_message_bytes: int | None = None
+    #: What an error should say about changing that.
+    max_message_hint: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +61,8 @@ class Capabilities:
     atomic_commit: bool = True
     #: Largest body in bytes, None without a limit of the transport's own.
     max_message_bytes: int | None = None
+    #: What an error should say about changing that.
+    max_message_hint: str = ""
 
     # AMQP 0-9-1
     exchange_bindings: bool = True
@@ -77,6 +83,7 @@ class Capabilities:
     queue_expires: bool = False
     dead_letters: bool = False
     max_length: bool = False
+    max_length_bytes: bool = False
     single_active_consumer: bool = False
     consumer_priorities: bool = False
     delivery_limit: bool = False

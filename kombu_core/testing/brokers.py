@@ -271,15 +271,19 @@ class BeanstalkdServer(PrivateServer):
     """beanstalkd. Starts in some milliseconds.
 
     Args:
-        binlog: Keep jobs on disk, flushed at every write, so that they survive `kill`.
+        binlog: Keep jobs on disk, so that they survive `kill`.
+        fsync: Flush the binlog at every write, so that they survive a power failure too.
         max_job_size: In bytes; None: its default, 65535.
     """
 
     name = "beanstalkd"
     binaries = ("beanstalkd",)
 
-    def __init__(self, *, binlog: bool = True, max_job_size: int | None = None) -> None:
+    def __init__(
+        self, *, binlog: bool = True, fsync: bool = True, max_job_size: int | None = None
+    ) -> None:
         super().__init__()
+        self.fsync = fsync
         self.binlog = self.directory / "binlog" if binlog else None
         self.max_job_size = max_job_size
 
@@ -294,7 +298,7 @@ class BeanstalkdServer(PrivateServer):
     def command(self) -> Sequence[str | Path]:
         command: list[str | Path] = [self.binary, "-l", LOOPBACK, "-p", str(self.port)]
         if self.binlog:
-            command += ["-b", self.binlog, "-f", "0"]
+            command += ["-b", self.binlog, *(("-f", "0") if self.fsync else ("-F",))]
         if self.max_job_size is not None:
             command += ["-z", str(self.max_job_size)]
         return command

@@ -209,9 +209,10 @@ class Broker:
         envelope = publication.envelope
         largest = self.capabilities.max_message_bytes
         if largest is not None and len(envelope.body) > largest:
+            hint = self.capabilities.max_message_hint
             raise ContentTooLargeError(
                 f"The body has {len(envelope.body)} bytes; {self.capabilities.name} takes "
-                f"at most {largest}"
+                f"at most {largest}" + (f" ({hint})" if hint else "")
             )
         if publication.delay:
             self.capabilities.require("delay")

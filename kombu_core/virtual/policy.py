@@ -69,7 +69,7 @@ _ARGUMENTS: Final[Mapping[str, tuple[str | None, Callable[[Any], str | None]]]] 
     "x-expires": ("queue_expires", _whole(1, 2**32 - 1)),
     "x-message-ttl": ("message_ttl", _whole(0, 2**32 - 1)),
     "x-max-length": ("max_length", _whole(0)),
-    "x-max-length-bytes": ("max_length", _whole(0)),
+    "x-max-length-bytes": ("max_length_bytes", _whole(0)),
     "x-overflow": ("max_length", _text("drop-head", "reject-publish", "reject-publish-dlx")),
     "x-max-priority": ("priorities", _whole(0, MAX_PRIORITY)),
     "x-dead-letter-exchange": ("dead_letters", _text()),

@@ -72,12 +72,7 @@ class VirtualTransport:
     driver_type: ClassVar[str] = "virtual"
     driver_name: ClassVar[str] = "virtual"
 
-    def __init__(
-        self,
-        parameters: TransportParameters,
-        *,
-        lease: float = DEFAULT_LEASE,
-    ) -> None:
+    def __init__(self, parameters: TransportParameters, *, lease: float = DEFAULT_LEASE) -> None:
         self.parameters = parameters
         self.client: Connection | None = None
         self.lease = lease
@@ -130,12 +125,14 @@ class VirtualTransport:
             persistent=store.persistent,
             atomic_commit=store.atomic_commit,
             max_message_bytes=store.max_message_bytes,
+            max_message_hint=store.max_message_hint,
             exclusive_consumers=True,
             transactions=True,
             priorities=store.priorities,
             message_ttl=store.message_ttl,
             dead_letters=True,
             max_length=store.max_length,
+            max_length_bytes=store.max_length and store.max_length_bytes,
             single_active_consumer=True,
             consumer_priorities=True,
             queue_expires=True,

@@ -49,7 +49,7 @@ def test_flags_are_the_capabilities_that_are_there_or_not() -> None:
     expected = [
         field.name
         for field in dataclasses.fields(Capabilities)
-        if field.name not in ("name", "exchange_types", "max_message_bytes")
+        if field.name not in ("name", "exchange_types", "max_message_bytes", "max_message_hint")
     ]
     assert list(flags) == expected
     assert set(map(type, flags.values())) == {bool}
@@ -59,7 +59,14 @@ def test_a_virtual_transport_can_what_its_store_can() -> None:
     strong = transport().make_capabilities(MemoryStore.capabilities)
     weak = transport().make_capabilities(WEAK)
     lost = {name for name, value in strong.flags().items() if value and not weak.flags()[name]}
-    assert lost == {"atomic_commit", "priorities", "delay", "message_ttl", "max_length"}
+    assert lost == {
+        "atomic_commit",
+        "priorities",
+        "delay",
+        "message_ttl",
+        "max_length",
+        "max_length_bytes",
+    }
     assert (weak.name, weak.max_message_bytes) == ("weak", 100)
     assert (weak.shared, weak.persistent) == (True, True)
     assert weak.exchange_types == {"direct", "fanout", "topic", "headers"}

@@ -133,9 +133,9 @@ ASKS: Final[dict[str, dict[str, Ask]]] = {
     "dead_letters": {"x-dead-letter-exchange": _queue_with(x_dead_letter_exchange="amq.fanout")},
     "max_length": {
         "x-max-length": _queue_with(x_max_length=5),
-        "x-max-length-bytes": _queue_with(x_max_length_bytes=5000),
         "x-overflow": _queue_with(x_max_length=5, x_overflow="reject-publish"),
     },
+    "max_length_bytes": {"x-max-length-bytes": _queue_with(x_max_length_bytes=5000)},
     "single_active_consumer": {
         "x-single-active-consumer": _queue_with(x_single_active_consumer=True)
     },
