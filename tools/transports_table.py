@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 
 from kombu_amqp.transport import AmqpTransport
+from kombu_beanstalk.store import CAPABILITIES as BEANSTALK
+from kombu_beanstalk.transport import BeanstalkTransport
 from kombu_core.capabilities import Capabilities, StoreCapabilities
 from kombu_core.memory import MemoryStore, MemoryTransport
 from kombu_core.transport import TransportParameters
@@ -32,6 +34,7 @@ def capabilities() -> list[Capabilities]:
         (SQLAlchemyTransport, "sqlalchemy+sqlite:///queue.db", CAPABILITIES),
         # Its own transport can be imported only where Django is set up.
         (VirtualTransport, "django://", DJANGO),
+        (BeanstalkTransport, "beanstalk://", BEANSTALK),
     ]
     virtual = [
         transport(TransportParameters(parse(url, opaque="+" in url), {})).make_capabilities(store)

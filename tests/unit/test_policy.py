@@ -23,6 +23,7 @@ ALL = Capabilities(
     queue_expires=True,
     dead_letters=True,
     max_length=True,
+    max_length_bytes=True,
     single_active_consumer=True,
     consumer_priorities=True,
     delivery_limit=True,

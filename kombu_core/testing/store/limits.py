@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from _pytest.mark import ParameterSet
 
 from kombu_core.message import Envelope
 from kombu_core.testing.contract.requirements import requires
@@ -18,7 +17,7 @@ def put_limited(store: Store, limit: Limit, *texts: str) -> tuple[list[int], lis
     return list(result.rejected), bodies(result.dropped)
 
 
-def in_bytes(limit: Limit) -> ParameterSet:
+def in_bytes(limit: Limit) -> object:
     """Mark a parameter as one for stores that count bytes."""
     return pytest.param(limit, marks=requires("max_length_bytes"))
 
