@@ -22,7 +22,7 @@ CONTRACT := $(wildcard plugins/*/tests/test_$(subst -,_,$(BROKER))_contract.py \
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help sync brokers demo test check format contract fuzz oracle bench clean
+.PHONY: help sync brokers demo test check format contract fuzz oracle differential bench clean
 
 help:            ## show this
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 12
@@ -68,6 +68,10 @@ fuzz: $(READY)   ## many examples of what no code expects: minutes
 
 oracle: $(READY) ## compare the emulation with RabbitMQ
 	$(PYTEST) tests/integration -k oracle
+
+PROGRAMS ?= 1000
+differential: $(READY) brokers  ## random programs on RabbitMQ, memory, Redis: PROGRAMS=20000 SEED=1
+	$(BIN)/python -m tests.integration.differential.long_run --programs $(PROGRAMS) $(if $(SEED),--seed $(SEED))
 
 bench: $(READY)  ## measure, beside kombu
 	$(BIN)/python benchmarks/run.py

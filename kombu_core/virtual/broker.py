@@ -11,7 +11,9 @@ from typing import Final, NamedTuple
 from kombu_core.capabilities import Capabilities
 from kombu_core.exceptions import (
     AccessRefusedError,
+    ChannelError,
     ContentTooLargeError,
+    EncodeError,
     KombuError,
     LeaseLostError,
     NotFoundError,
@@ -113,7 +115,8 @@ class Broker:
         `expect` are the documents, by key and version, that the publications were made by.
 
         Returns the positions that were not stored and why: no such exchange, a refusing queue,
-        unroutable though mandatory. All others are stored.
+        unroutable though mandatory. All others are stored. What closes a channel ends the batch:
+        the rest of it is not stored either, for the same reason (as RabbitMQ).
 
         Raises:
             LeaseLostError: A claim in `acks` or `releases` is not this session's; nothing
@@ -151,6 +154,12 @@ class Broker:
             envelope = publication.envelope
             try:
                 route, ttl = self.accept(publication)
+            except ChannelError as error:
+                if isinstance(publication, Burial):
+                    plan.failed[position] = error
+                    continue
+                plan.failed.update(dict.fromkeys(range(position, len(publications)), error))
+                break
             except KombuError as error:
                 plan.failed[position] = error
                 continue
@@ -235,7 +244,10 @@ class Broker:
             record = self._record(put.queue)
             policy = policy_of(record.arguments) if record else QueuePolicy()
             if record and policy.dead_letters_rejected:
-                self.publish(self._burials(record, put.envelope, "maxlen"))
+                try:
+                    self.publish(self._burials(record, put.envelope, "maxlen"))
+                except EncodeError as error:
+                    self.store.commit(Batch([_quarantined(put.queue, put.envelope, str(error))]))
 
     # -- settling --------------------------------------------------------------------------
 
@@ -302,7 +314,7 @@ class Broker:
         try:
             for item in claimed:
                 if isinstance(item.content, Malformed):
-                    self.quarantine(item)
+                    self.quarantine(item, item.content.reason)
                 elif item.is_expired:
                     self.dead_letter([item], "expired")
                 elif item.deliveries and self._is_returned_too_often(item, item.deliveries):
@@ -337,12 +349,13 @@ class Broker:
         """Take claimed messages out of their queues, into the dead-letter exchanges if there are.
 
         Acks and puts are one commit. Returns the claims that were not this session's any more;
-        those messages are their next owner's.
+        those messages are their next owner's. What has grown too large to be stored, by its record
+        of deaths, goes to quarantine: nothing stays at the head of its queue for ever.
         """
         readable = [item for item in claimed if not isinstance(item.content, Malformed)]
         for item in claimed:
             if isinstance(item.content, Malformed):
-                self.quarantine(item)
+                self.quarantine(item, item.content.reason)
         if not readable:
             return []
         acks = [item.claim for item in readable]
@@ -352,9 +365,12 @@ class Broker:
                 self.publish(burials, acks=acks, expect=expect)
             except Conflict:
                 continue
-            except LeaseLostError:
+            except (LeaseLostError, EncodeError) as error:
                 if len(acks) == 1:
-                    return acks
+                    if isinstance(error, LeaseLostError):
+                        return acks
+                    self.quarantine(readable[0], str(error))
+                    return []
                 return [claim for item in readable for claim in self.dead_letter([item], reason)]
             return []
 
@@ -386,20 +402,13 @@ class Broker:
         )
         return [Burial(dead)]
 
-    def quarantine(self, claimed: Claimed) -> None:
-        """Move bytes that are no envelope to the quarantine queue, with the reason in a header."""
-        malformed = claimed.content
-        if not isinstance(malformed, Malformed):
-            raise TypeError("only malformed messages go to quarantine")
-        envelope = Envelope(
-            malformed.raw,
-            {"content_type": "application/octet-stream", "content_encoding": "binary"},
-            {"x-quarantine-queue": claimed.claim.queue, "x-quarantine-reason": malformed.reason},
-            "",
-            QUARANTINE,
-        )
-        batch = Batch([Put(QUARANTINE, envelope)], [claimed.claim], session=self.session)
-        self.store.commit(batch)
+    def quarantine(self, claimed: Claimed, reason: str) -> None:
+        """Move what cannot go on to the quarantine queue, with the reason in a header.
+
+        That is the bytes that are no envelope, or the body of a message that cannot be stored.
+        """
+        put = _quarantined(claimed.claim.queue, claimed.content, reason)
+        self.store.commit(Batch([put], [claimed.claim], session=self.session))
 
     def expire(self, queues: Collection[str], limit: int = 100) -> bool:
         """Dead-letter what is out of time at the head of `queues`; True if there may be more."""
@@ -419,6 +428,17 @@ class Broker:
             return self.directory.queue(queue, fresh=False)
         except NotFoundError:
             return None
+
+
+def _quarantined(queue: str, content: Envelope | Malformed, reason: str) -> Put:
+    envelope = Envelope(
+        content.raw if isinstance(content, Malformed) else content.body,
+        {"content_type": "application/octet-stream", "content_encoding": "binary"},
+        {"x-quarantine-queue": queue, "x-quarantine-reason": reason},
+        "",
+        QUARANTINE,
+    )
+    return Put(QUARANTINE, envelope)
 
 
 def lost_text(claims: Sequence[Claim]) -> str:

@@ -13,27 +13,20 @@ from kombu_core.exceptions import (
     ChannelError,
     KombuError,
     LeaseLostError,
-    NotFoundError,
     PreconditionFailedError,
+    PublishRejectedError,
     UnroutableError,
 )
 from kombu_core.message import Envelope, Message
-from kombu_core.transport import Publication, QueueDeclareOk
+from kombu_core.transport import Publication
 from kombu_core.virtual.broker import lost_text
 from kombu_core.virtual.consuming import Delivery, VirtualConsumer
+from kombu_core.virtual.declaring import TopologyMethods
 from kombu_core.virtual.ledger import Entry, Ledger
 from kombu_core.virtual.method import Method
-from kombu_core.virtual.policy import check_arguments, consumer_priority, policy_of
-from kombu_core.virtual.routing import Destination
+from kombu_core.virtual.policy import consumer_priority, policy_of
 from kombu_core.virtual.store import Claim, Claimed, Release
-from kombu_core.virtual.topology import (
-    ConsumerRecord,
-    ExchangeRecord,
-    QueueRecord,
-    check_access,
-    check_not_default,
-    check_type,
-)
+from kombu_core.virtual.topology import ConsumerRecord, check_access
 from kombu_core.virtual.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -43,154 +36,26 @@ if TYPE_CHECKING:
 Arguments = Mapping[str, Any]
 
 
-class VirtualChannel(Closing):
+class VirtualChannel(Closing, TopologyMethods):
     """See `kombu_core.transport.Channel` for the contract."""
 
     def __init__(self, transport: VirtualTransport, channel_id: int) -> None:
+        super().__init__(transport)
         self.channel_id = channel_id
-        self._transport = transport
         self._ledger = Ledger()
         self._consumers: dict[str, VirtualConsumer] = {}
         self._on_return: ReturnCallback | None = None
-        self._is_open = True
         self._prefetch = 0
         self._global_prefetch = 0
         self._tx: Transaction | None = None
+        #: Something was published outside of a transaction.
+        self._is_confirming = False
         #: Set by `flow(False)`: nothing is delivered.
         self.is_paused = False
 
     @property
-    def transport(self) -> VirtualTransport:
-        return self._transport
-
-    @property
     def is_open(self) -> bool:
         return self._is_open and self._transport.is_connected
-
-    # -- exchanges -------------------------------------------------------------------------
-
-    def exchange_declare(
-        self,
-        exchange: str,
-        type: str = "direct",
-        *,
-        passive: bool = False,
-        durable: bool = False,
-        auto_delete: bool = False,
-        internal: bool = False,
-        arguments: Arguments | None = None,
-    ) -> None:
-        record = ExchangeRecord(
-            exchange, type, durable, auto_delete, internal, dict(arguments or {})
-        )
-        with Method(self) as parts:
-            if passive:
-                check_not_default(exchange)
-                parts.directory.exchange(exchange)
-            else:
-                parts.declarations.declare_exchange(record)
-
-    def exchange_delete(self, exchange: str, *, if_unused: bool = False) -> None:
-        with Method(self) as parts:
-            parts.declarations.delete_exchange(exchange, if_unused=if_unused)
-
-    def exchange_bind(
-        self,
-        destination: str,
-        source: str,
-        routing_key: str = "",
-        arguments: Arguments | None = None,
-    ) -> None:
-        with Method(self) as parts:
-            target = Destination("exchange", destination)
-            parts.declarations.bind(source, target, routing_key, arguments)
-
-    def exchange_unbind(
-        self,
-        destination: str,
-        source: str,
-        routing_key: str = "",
-        arguments: Arguments | None = None,
-    ) -> None:
-        with Method(self) as parts:
-            target = Destination("exchange", destination)
-            parts.declarations.unbind(source, target, routing_key, arguments)
-
-    # -- queues ----------------------------------------------------------------------------
-
-    def queue_declare(
-        self,
-        queue: str = "",
-        *,
-        passive: bool = False,
-        durable: bool = False,
-        exclusive: bool = False,
-        auto_delete: bool = False,
-        arguments: Arguments | None = None,
-    ) -> QueueDeclareOk:
-        with Method(self) as parts:
-            if passive:
-                record = parts.directory.queue(queue)
-                check_access(record, parts.session)
-            else:
-                wanted = dict(arguments or {})
-                if exclusive:
-                    self._transport.begin_session()
-                owner = parts.session if exclusive else ""
-                # What goes with its connection does not outlive the broker (RabbitMQ).
-                is_durable = durable and not exclusive
-                record = QueueRecord(queue, is_durable, auto_delete, owner, wanted)
-
-                def check() -> None:
-                    check_arguments(record.name, wanted, self._transport.capabilities)
-                    check_type(record)
-
-                queue = parts.declarations.declare_queue(record, check)
-            policy = policy_of(record.arguments)
-            if policy.message_ttl is not None:
-                self._transport.watch_expiry(queue)
-            if policy.expires is not None and not passive:
-                self._transport.use_queue(queue, policy.expires)
-            return QueueDeclareOk(
-                queue,
-                parts.broker.store.count(queue).ready,
-                len(parts.declarations.consumers(queue)),
-            )
-
-    def queue_bind(
-        self,
-        queue: str,
-        exchange: str,
-        routing_key: str = "",
-        arguments: Arguments | None = None,
-    ) -> None:
-        with Method(self) as parts:
-            target = Destination("queue", queue)
-            parts.declarations.bind(exchange, target, routing_key, arguments)
-
-    def queue_unbind(
-        self,
-        queue: str,
-        exchange: str,
-        routing_key: str = "",
-        arguments: Arguments | None = None,
-    ) -> None:
-        with Method(self) as parts:
-            target = Destination("queue", queue)
-            parts.declarations.unbind(exchange, target, routing_key, arguments)
-
-    def queue_purge(self, queue: str) -> int:
-        with Method(self) as parts:
-            check_access(parts.directory.queue(queue), parts.session)
-            return parts.broker.store.purge(queue)
-
-    def queue_delete(self, queue: str, *, if_unused: bool = False, if_empty: bool = False) -> int:
-        with Method(self) as parts:
-            try:
-                check_access(parts.directory.queue(queue), parts.session)
-            except NotFoundError:
-                return 0
-            return parts.declarations.delete_queue(queue, if_unused=if_unused, if_empty=if_empty)
 
     # -- publishing ------------------------------------------------------------------------
 
@@ -204,6 +69,7 @@ class VirtualChannel(Closing):
     ) -> None:
         if self._tx is None and not delay and self._is_open:
             # The path of nearly every message: known queues that ask for nothing special.
+            self._is_confirming = True
             parts = self._transport.parts
             route = parts.directory.cached(envelope.exchange, envelope.routing_key)
             if (
@@ -222,6 +88,7 @@ class VirtualChannel(Closing):
                 parts.broker.accept(publication)
                 self._tx.publications.append(publication)
                 return
+            self._is_confirming = True
             failed = parts.broker.publish([publication])
             if failed:
                 self._not_stored(failed[0])
@@ -238,6 +105,7 @@ class VirtualChannel(Closing):
                         delay=publication.delay,
                     )
                 return
+            self._is_confirming = True
             failed: dict[int, Exception] = {}
             for position, error in parts.broker.publish(publications).items():
                 try:
@@ -245,6 +113,8 @@ class VirtualChannel(Closing):
                 except KombuError as exc:
                     failed[position] = exc
         if failed:
+            if any(isinstance(error, ChannelError) for error in failed.values()):
+                self.close()
             raise BatchPublishError(failed, len(publications))
 
     def set_return_callback(self, callback: ReturnCallback | None) -> None:
@@ -262,13 +132,13 @@ class VirtualChannel(Closing):
     def basic_get(self, queue: str, *, no_ack: bool = False) -> Message | None:
         with Method(self) as parts:
             record = parts.directory.queue(queue)
-            check_access(record, parts.session)
-            self._transport.begin_session()
-            self._transport.flush()
+            check_access(record, parts.session.id)
+            parts.session.begin()
+            parts.session.flush()
             expires = policy_of(record.arguments).expires
             if expires is not None:
-                self._transport.use_queue(queue, expires)
-            found = self._transport.claiming(lambda: parts.broker.fetch(queue))
+                parts.session.use_queue(queue, expires)
+            found = parts.session.claiming(lambda: parts.broker.fetch(queue))
             return None if found is None else self._message((None, found), no_ack, "")
 
     def basic_consume(
@@ -291,12 +161,12 @@ class VirtualChannel(Closing):
                 raise PreconditionFailedError(
                     f"NOT_ALLOWED - attempt to reuse consumer tag '{tag}'", 530
                 )
-            self._transport.begin_session()
-            record = ConsumerRecord(parts.session, self.channel_id, tag, exclusive, priority)
+            parts.session.begin()
+            record = ConsumerRecord(parts.session.id, self.channel_id, tag, exclusive, priority)
             try:
                 parts.declarations.add_consumer(queue, record)
             except AccessRefusedError:
-                self._transport.reap()  # Whoever had it may be dead.
+                parts.session.reap()  # Whoever had it may be dead.
                 parts.declarations.add_consumer(queue, record)
             policy = policy_of(parts.directory.queue(queue, fresh=False).arguments)
             consumer = VirtualConsumer(
@@ -308,12 +178,12 @@ class VirtualChannel(Closing):
                 prefetch=self._prefetch,
                 priority=priority,
                 on_cancel=on_cancel,
-                is_active=not policy.single_active_consumer,
+                is_single=policy.single_active_consumer,
             )
             self._consumers[tag] = consumer
             parts.dispatcher.add(consumer)
             if policy.expires is not None:
-                self._transport.keep_queue(queue, policy.expires)
+                parts.session.keep_queue(queue, policy.expires)
             return tag
 
     def basic_cancel(self, consumer_tag: str) -> None:
@@ -322,7 +192,7 @@ class VirtualChannel(Closing):
             if consumer is not None:
                 parts.dispatcher.remove([consumer])
                 parts.declarations.remove_consumers(
-                    consumer.queue, parts.session, (self.channel_id, consumer_tag)
+                    consumer.queue, parts.session.id, (self.channel_id, consumer_tag)
                 )
 
     def basic_qos(
@@ -375,7 +245,7 @@ class VirtualChannel(Closing):
         claimed = entry[1]
         if no_ack:
             delivery_tag = self._ledger.tag()
-            self._transport.acknowledge_soon(claimed.claim)
+            self._transport.parts.session.acknowledge_soon(claimed.claim)
         else:
             delivery_tag = self._ledger.add(entry)
         # Whoever claims sorts the malformed out.
@@ -398,14 +268,14 @@ class VirtualChannel(Closing):
             # The path of nearly every message.
             entry = self._ledger.pop(delivery_tag)
             if entry is not None:
-                self._transport.acknowledge((entry[1].claim,))
+                self._transport.parts.session.acknowledge((entry[1].claim,))
                 return
-        with Method(self):
+        with Method(self) as parts:
             entries = self._ledger.take(delivery_tag, multiple)
             if self._tx is not None:
                 self._tx.settle(entries, self._tx.acks)
                 return
-            self._transport.acknowledge([claimed.claim for _, claimed in entries.values()])
+            parts.session.acknowledge([claimed.claim for _, claimed in entries.values()])
 
     def basic_nack(self, delivery_tag: int, multiple: bool = False, requeue: bool = True) -> None:
         with Method(self) as parts:
@@ -415,7 +285,7 @@ class VirtualChannel(Closing):
                 self._tx.settle(entries, self._tx.releases if requeue else self._tx.dead)
                 return
             with self._ledger.or_put_back(entries):
-                self._transport.flush()
+                parts.session.flush()
                 if requeue:
                     lost = parts.broker.requeue(taken)
                 else:
@@ -438,10 +308,15 @@ class VirtualChannel(Closing):
                 raise PreconditionFailedError(
                     "PRECONDITION_FAILED - cannot switch from tx to confirm mode"
                 )
+            self._is_confirming = True
 
     def tx_select(self) -> None:
         with Method(self):
             self._transport.capabilities.require("transactions")
+            if self._is_confirming:
+                raise PreconditionFailedError(
+                    "PRECONDITION_FAILED - cannot switch from confirm to tx mode"
+                )
             if self._tx is None:
                 self._tx = Transaction()
 
@@ -452,6 +327,8 @@ class VirtualChannel(Closing):
             with self._ledger.or_put_back(tx.entries):
                 failed = tx.commit(parts.broker)
             for error in failed:
+                if isinstance(error, PublishRejectedError):
+                    raise PreconditionFailedError("PRECONDITION_FAILED - partial tx completion")
                 self._not_stored(error)
 
     def tx_rollback(self) -> None:
@@ -470,7 +347,7 @@ class VirtualChannel(Closing):
         self._is_open = False
         self._transport.forget_channel(self)
         if self._transport.is_connected:
-            self._transport.claiming(self._give_back)
+            self._transport.parts.session.claiming(self._give_back)
 
     def _give_back(self) -> None:
         """End the subscriptions and requeue what is unacknowledged."""
@@ -478,19 +355,14 @@ class VirtualChannel(Closing):
         consumers = list(self._consumers.values())
         self._consumers.clear()
         parts.dispatcher.remove(consumers)
-        self._transport.flush()
+        parts.session.flush()
         if self._tx is not None:
             self._ledger.put_back(self._tx.entries)
         parts.broker.requeue([claimed for _, claimed in self._ledger.take_all().values()])
         for consumer in consumers:
             parts.declarations.remove_consumers(
-                consumer.queue, parts.session, (self.channel_id, consumer.tag)
+                consumer.queue, parts.session.id, (self.channel_id, consumer.tag)
             )
-
-    def check_open(self) -> None:
-        """Raise ChannelError 504 if the channel was closed."""
-        if not self._is_open:
-            raise ChannelError("CHANNEL_ERROR - the channel is closed", 504)
 
     def reset(self) -> None:
         """Forget deliveries and subscriptions: they are another process's, or lost."""

@@ -36,6 +36,7 @@ class VirtualConsumer:
         "callback",
         "channel",
         "is_active",
+        "is_single",
         "no_ack",
         "on_cancel",
         "prefetch",
@@ -56,7 +57,7 @@ class VirtualConsumer:
         prefetch: int,
         priority: int,
         on_cancel: CancelCallback | None,
-        is_active: bool,
+        is_single: bool,
     ) -> None:
         self.channel = channel
         self.tag = tag
@@ -66,8 +67,10 @@ class VirtualConsumer:
         self.prefetch = prefetch
         self.priority = priority
         self.on_cancel = on_cancel
-        #: False while another one is the single active consumer of the queue.
-        self.is_active = is_active
+        #: Only one consumer of the queue is active at a time, until it leaves.
+        self.is_single = is_single
+        #: False while another one is.
+        self.is_active = not is_single
         #: Tags of what is delivered and not settled.
         self.unacked: set[int] = set()
         #: Claimed and not delivered.
@@ -124,17 +127,12 @@ class Dispatcher:
         """Take consumers out; what was claimed for them and not delivered goes back."""
         with self._lock:
             leaving = set(gone)
-            staying: deque[Delivery] = deque()
             releases = []
-            with suppress(IndexError):
-                # One by one, as the thread that drains may take some at the same time.
-                while True:
-                    delivery = self._buffer.popleft()
-                    if delivery[0] in leaving:
-                        releases.append(Release(delivery[1].claim, is_delivered=False))
-                    else:
-                        staying.append(delivery)
-            self._buffer.extend(staying)
+            for delivery in [one for one in self._buffer.copy() if one[0] in leaving]:
+                # The thread that drains may have taken it meanwhile; the others keep their order.
+                with suppress(ValueError):
+                    self._buffer.remove(delivery)
+                    releases.append(Release(delivery[1].claim, is_delivered=False))
             for consumer in leaving:
                 consumer.buffered = 0
                 there = self._consumers.get(consumer.queue, [])
@@ -226,7 +224,9 @@ class Dispatcher:
                     for consumer in consumers
                     if consumer.capacity() and (consumer.is_active or self._activate(consumer))
                 ]
-                served = self._precedence.first(queue, with_room) if with_room else []
+                served = with_room
+                if with_room and not with_room[0].is_single:
+                    served = self._precedence.first(queue, with_room)
                 if served:
                     room[queue] = served
             if not room:

@@ -243,9 +243,9 @@ class Declarations:
                 raise NotFoundError(f"NOT_FOUND - no exchange '{source}'")
             if target is None:
                 raise NotFoundError(f"NOT_FOUND - no {destination.kind} '{destination.name}'")
+            self._directory.table_for(record).validate(binding)
             if isinstance(target, QueueRecord):
                 check_access(target, self._session)
-            self._directory.table_for(record).validate(binding)
             if documents[2].version:
                 return None
             if record.name == target.name and isinstance(target, ExchangeRecord):
@@ -324,7 +324,13 @@ class Declarations:
             if there and (consumer.exclusive or any(other.exclusive for other in there)):
                 raise AccessRefusedError(f"ACCESS_REFUSED - queue '{queue}' in exclusive use")
             mark = session_mark(consumer.session, "consumers", queue)
-            return Changes({documents[1].key: dump([*there, consumer]), mark: b"1"})
+            place = len(there)
+            if policy_of(record.arguments).single_active_consumer:
+                # The first one stays active; next is the highest, whenever it came (RabbitMQ).
+                while place > 1 and there[place - 1].priority < consumer.priority:
+                    place -= 1
+            there.insert(place, consumer)
+            return Changes({documents[1].key: dump(there), mark: b"1"})
 
         self._directory.change([queue_key(queue), consumers_key(queue)], decide)
 

@@ -156,8 +156,11 @@ class TableStore(Generic[C]):
         if rejected:
             refused = set(rejected)
             stored = [one for number, one in enumerate(messages) if number not in refused]
-        if stored:
-            queries.insert(connection, stored)
+        dropped: list[Claimed] = []
+        for number, run in enumerate(_runs(stored, batch.limits)):
+            if number:
+                dropped += self._shorten_all(connection, batch)
+            queries.insert(connection, run)
         acked = {int(claim.id) for claim in batch.acks}
         if acked:
             queries.acknowledge(connection, acked, session)
@@ -167,10 +170,7 @@ class TableStore(Generic[C]):
                 queries.release(connection, ids - acked, session, is_delivered=is_delivered)
         if batch.releases:
             queries.notify(connection, {release.claim.queue for release in batch.releases})
-        dropped: list[Claimed] = []
-        for queue, limit in batch.limits.items():
-            if limit.overflow == "drop-head":
-                dropped += self._shorten(connection, queue, limit, session)
+        dropped += self._shorten_all(connection, batch)
         return CommitResult((), rejected, dropped)
 
     def _rejected(
@@ -197,6 +197,13 @@ class TableStore(Generic[C]):
     def _length(self, connection: C, queue: str, limit: Limit) -> tuple[int, int]:
         most = None if limit.max_bytes is not None else (limit.max_length or 0) + 1
         return self.queries.length(connection, queue, most)
+
+    def _shorten_all(self, connection: C, batch: Batch) -> list[Claimed]:
+        dropped: list[Claimed] = []
+        for queue, limit in batch.limits.items():
+            if limit.overflow == "drop-head":
+                dropped += self._shorten(connection, queue, limit, batch.session)
+        return dropped
 
     def _shorten(self, connection: C, queue: str, limit: Limit, session: str) -> list[Claimed]:
         """Push out what would be delivered next until a limit holds."""
@@ -355,3 +362,27 @@ def _claimed(queue: str, found: Sequence[Taken]) -> list[Claimed]:
         )
         for row in found
     ]
+
+
+def _runs(messages: Sequence[Message], limits: Mapping[str, Limit]) -> list[list[Message]]:
+    """Cut where it matters that one message comes before another; mostly nowhere.
+
+    That is where the priority changes, in a queue that keeps what it pushes out, or counts bytes:
+    what is pushed out is what it would be if each message came by itself, and in that order.
+    """
+    cutting = {
+        queue
+        for queue, limit in limits.items()
+        if limit.keep_dropped or limit.max_bytes is not None
+    }
+    last: dict[str, int] = {}
+    runs: list[list[Message]] = []
+    for message in messages:
+        is_cut = message.queue in cutting and (
+            last.setdefault(message.queue, message.level) != message.level
+        )
+        last[message.queue] = message.level
+        if is_cut or not runs:
+            runs.append([])
+        runs[-1].append(message)
+    return runs

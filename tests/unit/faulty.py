@@ -66,4 +66,4 @@ class FaultyTransport(MemoryTransport):
             raise ConnectionLostError("it was cut")
 
         with suppress(ConnectionLostError):
-            self.claiming(fail)
+            self.parts.session.claiming(fail)

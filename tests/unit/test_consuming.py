@@ -6,11 +6,13 @@ import pytest
 
 from kombu_core.exceptions import (
     ConnectionLostError,
+    ContentTooLargeError,
     EncodeError,
     LeaseLostError,
     OperationalError,
+    PublishRejectedError,
 )
-from kombu_core.message import Message
+from kombu_core.message import Envelope, Message
 from kombu_core.transport import TransportParameters
 from kombu_core.url import parse
 from kombu_core.virtual.broker import QUARANTINE
@@ -63,7 +65,7 @@ def test_what_was_claimed_goes_back_if_a_message_cannot_be_put_away(
         put(transport, b"broken")
     put(transport, b"2")
     target = "dead" if trouble == "expired" else QUARANTINE
-    Refusal(transport.store, target, EncodeError("its headers are too large"))
+    Refusal(transport.store, target, ContentTooLargeError("its headers are too large"))
 
     def look() -> None:
         if way == "consume":
@@ -74,7 +76,7 @@ def test_what_was_claimed_goes_back_if_a_message_cannot_be_put_away(
 
     if way == "consume":
         channel.basic_consume("q", got.append)
-    with pytest.raises(EncodeError):
+    with pytest.raises(ContentTooLargeError):
         look()
     held = len(got)
     assert count(transport) == Counts(3 - held, held, 0)
@@ -91,12 +93,37 @@ def test_what_was_claimed_goes_back_if_a_message_cannot_be_put_away(
 def test_messages_that_a_keeper_cannot_expire_go_back(
     transport: Transport, channel: VirtualChannel
 ) -> None:
-    transport.begin_session()
+    transport.parts.session.begin()
     put(transport, b"1", b"2", ttl=0.0)
-    Refusal(transport.store, "dead", EncodeError("no"))
-    with pytest.raises(EncodeError):
+    Refusal(transport.store, "dead", ContentTooLargeError("no"))
+    with pytest.raises(ContentTooLargeError):
         transport.parts.broker.expire(["q"])
     assert count(transport) == Counts(2, 0, 0)
+
+
+@pytest.mark.parametrize("way", ["expired", "rejected", "maxlen"])
+def test_a_dead_letter_that_cannot_be_stored_goes_to_quarantine_and_blocks_nothing(
+    transport: Transport, channel: VirtualChannel, way: str
+) -> None:
+    Refusal(transport.store, "dead", EncodeError("The headers take too many bytes"))
+    limits = {"x-max-length": 0, "x-overflow": "reject-publish-dlx"} if way == "maxlen" else {}
+    dead = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}
+    channel.queue_declare("full", arguments={**dead, **limits})
+    if way == "maxlen":
+        with pytest.raises(PublishRejectedError):
+            channel.basic_publish(Envelope(b"1", {}, {"h": 1}, "", "full"))
+    else:
+        put(transport, b"1", queue="full", ttl=0.0 if way == "expired" else None)
+        found = channel.basic_get("full")
+        if found is not None:
+            found.reject()
+    assert count(transport, "full") == count(transport, "dead") == Counts(0, 0, 0)
+    kept = channel.transport.parts.broker.fetch(QUARANTINE)
+    assert kept is not None
+    assert isinstance(kept.content, Envelope)
+    assert kept.content.body == b"1"
+    assert kept.content.headers["x-quarantine-queue"] == "full"
+    assert "too many bytes" in kept.content.headers["x-quarantine-reason"]
 
 
 @pytest.mark.parametrize("method", ["nack", "recover", "tx_commit"])
@@ -159,7 +186,7 @@ def test_an_ack_of_many_sends_all_though_one_is_lost(
     put(transport, *[b"x"] * 100)
     for _ in range(100):
         channel.basic_get("q")
-    transport.parts.broker.store.end(transport.parts.session)
+    transport.parts.broker.store.end(transport.parts.session.id)
     transport.parts.broker.store.begin("other", 60.0)
     (lost,) = transport.store.claim([Want("q", 1)], "other", 1)
     with pytest.raises(LeaseLostError):

@@ -126,10 +126,9 @@ def test_a_dead_connection_is_cleaned_up_by_another(
     dead.channel().queue_declare("mine", exclusive=True)
     dead.channel().basic_consume("shared", print)
     session = dead.parts.session
-    if dead._keeper is not None:
-        dead._keeper.stop()
-    store.begin(session, -1.0)
-    transport.reap()
+    session.stop()
+    store.begin(session.id, -1.0)
+    transport.parts.session.reap()
     assert keys(host) == before
     assert store.reap() == []
 

@@ -18,7 +18,8 @@ from kombu_core.transport import TransportParameters
 from kombu_core.url import parse
 from kombu_core.virtual.channel import VirtualChannel
 from kombu_core.virtual.keeper import Keeper
-from kombu_core.virtual.store import Batch, CommitResult, Put
+from kombu_core.virtual.session import Session
+from kombu_core.virtual.store import Batch, CommitResult, Put, Store
 
 DEADLINE = 10.0
 
@@ -113,10 +114,17 @@ class Transport(MemoryTransport):
         store.fails = self.fails
         return store
 
-    def begin_session(self) -> None:
-        super().begin_session()
-        if self._keeper is not None:
-            self._keeper.stop()
+    def make_session(self, store: Store, id: str) -> Session:
+        return KeptByHand(store, id, lease=self.lease, give_up=self.give_up)
+
+
+class KeptByHand(Session):
+    """A session whose keeper does nothing."""
+
+    def begin(self) -> None:
+        super().begin()
+        if self.keeper is not None:
+            self.keeper.stop()
 
 
 @pytest.fixture
@@ -147,7 +155,7 @@ def claimed(transport: Transport) -> int:
 def test_upkeep_sends_late_acks(transport: Transport, channel: VirtualChannel) -> None:
     receive(channel).ack()
     assert claimed(transport) == 1
-    transport.upkeep(0.0)
+    transport.parts.session.upkeep(0.0)
     assert claimed(transport) == 0
 
 
@@ -158,10 +166,10 @@ def test_acks_that_could_not_be_sent_cost_no_lease(
     transport.clock[0] += 20
     transport.fails["ack"] = OperationalError("busy")
     with pytest.raises(OperationalError):
-        transport.upkeep(1e9)
+        transport.parts.session.upkeep(1e9)
     transport.clock[0] += 20
     assert transport.parts.broker.store.reap() == []
-    transport.upkeep(1e9)
+    transport.parts.session.upkeep(1e9)
     assert claimed(transport) == 0
 
 
@@ -172,7 +180,7 @@ def test_a_lease_that_ran_out_ends_the_connection(
     transport.clock[0] += 1000
     transport.parts.broker.store.reap()
     with pytest.raises(SessionLostError):
-        transport.upkeep(1e9)
+        transport.parts.session.upkeep(1e9)
     assert not transport.is_connected
     assert not channel.is_open
     for call in (message.requeue, lambda: transport.drain_events(0)):
@@ -188,7 +196,8 @@ def test_a_heartbeat_check_finds_the_lease_that_ran_out(
     transport.heartbeat_check()
     transport.clock[0] += 1000
     transport.parts.broker.store.reap()
-    transport._leased_until = transport._renew_at = 0.0
+    session = transport.parts.session
+    session._leased_until = session._renew_at = 0.0
     with pytest.raises(SessionLostError):
         transport.heartbeat_check()
 
@@ -214,7 +223,7 @@ def test_an_expired_message_is_dead_lettered_though_nobody_consumes(
     store.commit(Batch([Put("mortal", Envelope(b"", {}, {}), ttl=1.0)] * 250))
     transport.clock[0] += 1
     for call in range(1, 10):
-        transport.upkeep(1e9 + call)
+        transport.parts.session.upkeep(1e9 + call)
         if not store.count("mortal").ready:
             break
     assert call == 3, "so many at once that the lease is renewed in between"
@@ -228,8 +237,8 @@ def test_queues_that_are_gone_are_watched_no_more(
     for queue in ("kept", "gone"):
         channel.queue_declare(queue, arguments={"x-message-ttl": 1000})
     channel.queue_delete("gone")
-    transport.upkeep(1e9)
-    assert transport._expiring == {"kept"}
+    transport.parts.session.upkeep(1e9)
+    assert transport.parts.session.expiring == {"kept"}
 
 
 # -- fork ------------------------------------------------------------------------------------
@@ -275,13 +284,14 @@ def test_a_child_of_a_lost_connection_does_not_end_the_parents_session() -> None
     with Connection("memory://forks-lost") as connection:
         transport = connection.transport
         assert isinstance(transport, MemoryTransport)
-        transport.begin_session()
+        session = transport.parts.session
+        session.begin()
 
         def lose() -> None:
             raise ConnectionLostError("cut")
 
         with pytest.raises(ConnectionLostError):
-            transport.claiming(lose)
+            session.claiming(lose)
 
         def check() -> None:
             assert transport._given_up is None

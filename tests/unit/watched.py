@@ -46,7 +46,7 @@ def put(transport: Transport, *bodies: bytes, queue: str = "q", ttl: float | Non
 
 
 def count(transport: Transport, queue: str = "q") -> Counts:
-    transport.flush()
+    transport.parts.session.flush()
     return transport.store.count(queue)
 
 

@@ -111,6 +111,25 @@ class ConsumerContract(ContractFixtures):
         drain_until(connection, lambda: len(inboxes[1]) == 2)
         assert [inbox.bodies for inbox in inboxes] == [["1"], ["2", "3"]]
 
+    @requires("single_active_consumer", "consumer_priorities")
+    def test_priority_decides_who_takes_over_and_displaces_nobody(
+        self, connection: ContractConnection, connect: Connect, name: Names
+    ) -> None:
+        channels = [connection.channel(), connect().channel(), connection.channel()]
+        queue = name()
+        channels[0].queue_declare(queue, arguments={"x-single-active-consumer": True})
+        inboxes = [Inbox(ack=True) for _ in range(3)]
+        for channel, inbox, priority in zip(channels, inboxes, (0, -1, 5), strict=True):
+            arguments = {"x-priority": priority}
+            tag = f"priority{priority}"
+            channel.basic_consume(queue, inbox, consumer_tag=tag, arguments=arguments)
+        publish(channels[1], "", queue, "1")
+        drain_until(connection, lambda: len(inboxes[0]) == 1)
+        channels[0].basic_cancel("priority0")
+        publish(channels[1], "", queue, "2")
+        drain_until(connection, lambda: len(inboxes[2]) == 1)
+        assert [inbox.bodies for inbox in inboxes] == [["1"], [], ["2"]]
+
     # -- consumer priority -----------------------------------------------------------------
 
     @requires("consumer_priorities")

@@ -17,6 +17,7 @@ from kombu_core.testing.harness import (
     Names,
     declare_bound,
     drain_until,
+    envelope,
     fetch,
     fetch_many,
     publish,
@@ -24,7 +25,7 @@ from kombu_core.testing.harness import (
     take,
     until,
 )
-from kombu_core.transport import Channel
+from kombu_core.transport import Channel, Publication
 
 
 def _death(message: Message, position: int = 0) -> dict[str, Any]:
@@ -223,6 +224,29 @@ class DeadLetterContract(ContractFixtures):
         assert [message.body for message in messages] == [b"1", b"2"]
         assert _death(messages[0])["reason"] == "maxlen"
         assert take(channel, queue, 2) == ["3", "4"]
+
+    @requires("dead_letters", "max_length", "priorities")
+    def test_what_a_batch_pushes_out_dies_in_the_order_of_the_batch(
+        self, channel: Channel, name: Names
+    ) -> None:
+        channel.queue_declare(dead := name())
+        channel.queue_declare(
+            queue := name(),
+            arguments={
+                "x-max-length": 1,
+                "x-max-priority": 5,
+                "x-dead-letter-exchange": "",
+                "x-dead-letter-routing-key": dead,
+            },
+        )
+        channel.basic_publish_batch(
+            [
+                Publication(envelope("", queue, str(number), priority=priority))
+                for number, priority in enumerate((0, 0, 5))
+            ]
+        )
+        assert [fetch(channel, dead).body for _ in range(2)] == [b"0", b"2"]
+        assert take(channel, queue, 1) == ["1"]
 
     @requires("dead_letters")
     @pytest.mark.parametrize("end", ["purge", "delete"])

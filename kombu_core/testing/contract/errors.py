@@ -77,6 +77,17 @@ class ErrorContract(ContractFixtures):
         assert (message.body, message.redelivered) == (b"2", True)
         assert take(fine, queue, 1) == ["3"]
 
+    def test_a_broken_channel_gives_its_messages_to_others(
+        self, channel: Channel, other: Channel, name: Names
+    ) -> None:
+        """At once, also if its own connection does nothing more."""
+        other.queue_declare(queue := name())
+        publish(other, "", queue, "1")
+        fetch(channel, queue)
+        with pytest.raises(NotFoundError):
+            channel.basic_consume(name("none"), print)
+        assert fetch(other, queue, no_ack=True).body == b"1"
+
     def test_a_broken_channel_ends_its_consumers(
         self, connection: ContractConnection, name: Names
     ) -> None:

@@ -7,12 +7,32 @@ import pytest
 from kombu_core.exceptions import PreconditionFailedError, PublishRejectedError
 from kombu_core.testing.contract.fixtures import ContractFixtures
 from kombu_core.testing.contract.requirements import requires
-from kombu_core.testing.harness import Names, declare_bound, fetch, publish, ready, take
-from kombu_core.transport import Channel
+from kombu_core.testing.harness import (
+    Names,
+    declare_bound,
+    envelope,
+    fetch,
+    publish,
+    ready,
+    take,
+)
+from kombu_core.transport import Channel, Publication
 
 
 class LimitContract(ContractFixtures):
     """x-max-length, x-max-length-bytes and x-overflow."""
+
+    @requires("max_length", "priorities")
+    def test_a_batch_is_limited_as_if_each_came_by_itself(
+        self, channel: Channel, name: Names
+    ) -> None:
+        arguments = {"x-max-length-bytes": 9, "x-max-priority": 5}
+        channel.queue_declare(queue := name(), arguments=arguments)
+        bodies = (("x" * 5, 0), ("y" * 10, 0), ("z" * 5, 2))
+        channel.basic_publish_batch(
+            [Publication(envelope("", queue, body, priority=rank)) for body, rank in bodies]
+        )
+        assert take(channel, queue, 1) == ["z" * 5]
 
     @requires("max_length")
     def test_a_full_queue_pushes_out_its_oldest(self, channel: Channel, name: Names) -> None:

@@ -7,6 +7,7 @@ import pytest
 from kombu_core.exceptions import (
     BatchPublishError,
     NotFoundError,
+    PreconditionFailedError,
     PublishRejectedError,
     UnroutableError,
 )
@@ -143,6 +144,18 @@ class PublishingContract(ContractFixtures):
         if isinstance(caught.value, BatchPublishError):
             assert isinstance(caught.value.failed[0], NotFoundError)
 
+    def test_a_batch_ends_where_the_channel_is_closed(
+        self, channel: Channel, other: Channel, name: Names
+    ) -> None:
+        channel.queue_declare(queue := name())
+        targets = [("", queue), (name("none"), queue), ("", queue)]
+        with pytest.raises((NotFoundError, BatchPublishError)):
+            channel.basic_publish_batch(
+                [Publication(envelope(*target, str(n))) for n, target in enumerate(targets)]
+            )
+        assert not channel.is_open
+        assert take(other, queue, 1) == ["0"]
+
 
 class TransactionContract(ContractFixtures):
     """tx.select, tx.commit and tx.rollback."""
@@ -202,6 +215,33 @@ class TransactionContract(ContractFixtures):
         channel.tx_commit()
         channel.close()
         assert take(other, queue, 0) == []
+
+    @requires("transactions")
+    def test_a_channel_that_has_confirms_takes_no_transactions(
+        self, channel: Channel, other: Channel, name: Names
+    ) -> None:
+        channel.queue_declare(queue := name())
+        publish(channel, "", queue, "1")
+        with pytest.raises(PreconditionFailedError):
+            channel.tx_select()
+        assert not channel.is_open
+        assert take(other, queue, 1) == ["1"]
+
+    @requires("transactions", "max_length")
+    def test_a_commit_of_which_a_part_is_refused_says_so(
+        self, channel: Channel, other: Channel, name: Names
+    ) -> None:
+        arguments = {"x-max-length": 1, "x-overflow": "reject-publish"}
+        other.queue_declare(full := name(), arguments=arguments)
+        other.queue_declare(free := name())
+        channel.tx_select()
+        publish(channel, "", full, "1", "2")
+        publish(channel, "", free, "3")
+        with pytest.raises(PreconditionFailedError):
+            channel.tx_commit()
+        assert not channel.is_open
+        assert take(other, full, 1) == ["1"]
+        assert take(other, free, 1) == ["3"]
 
     @requires("transactions")
     def test_closing_the_channel_forgets_what_was_not_committed(

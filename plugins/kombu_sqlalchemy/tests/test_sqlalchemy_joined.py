@@ -251,7 +251,7 @@ class TestSettle:
         connection.Producer().publish(1, "q")
         message = get(connection)
         transport: Any = connection.transport
-        transport.store.end(transport.parts.session)
+        transport.store.end(transport.parts.session.id)
         with pytest.raises(LeaseLostError), begin() as mine, joined(connection, mine):
             order(mine, 1)
             message.ack()

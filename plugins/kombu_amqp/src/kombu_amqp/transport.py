@@ -223,6 +223,9 @@ class AmqpTransport:
         ):
             return
         self.link.feed(kind, number, payload)
+        if kind == frames.METHOD and payload[:4] == frames.CHANNEL_CLOSE:
+            # The driver has agreed. Until RabbitMQ hears it, it keeps what the channel had.
+            self.wire.flush()
 
     def _take_connection_method(self, payload: bytes) -> bool:
         method, wire = payload[:4], self.wire

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
 from django.db import DEFAULT_DB_ALIAS, Error, connections, router, transaction
 
-from kombu_core.exceptions import ConfigurationError, KombuError, LeaseLostError
+from kombu_core.exceptions import ConfigurationError
 from kombu_core.options import parse_options
 from kombu_core.transport import TransportParameters
 from kombu_core.url import BrokerURL
-from kombu_core.virtual.broker import lost_text
+from kombu_core.virtual.joining import JoiningSession
 from kombu_core.virtual.polling import PollingWaiter
-from kombu_core.virtual.store import Claim, Release
+from kombu_core.virtual.store import Claim, Store
 from kombu_core.virtual.transport import VirtualTransport
 from kombu_django.database import DjangoDatabase
 from kombu_django.messages import DjangoQueries
@@ -24,6 +23,43 @@ from kombu_django.options import CAPABILITIES, MAX_BYTES, DjangoOptions
 from kombu_django.readiness import require_django
 from kombu_django.statements import glance, rows
 from kombu_django.store import DjangoStore
+
+
+class DjangoSession(JoiningSession):
+    """Is joined as long as the thread is in `transaction.atomic` on the same database."""
+
+    @property
+    def _database(self) -> DjangoDatabase:
+        if not isinstance(self._store, DjangoStore):
+            raise TypeError(f"a {type(self._store).__name__} is no store of this transport")
+        return self._store.database
+
+    @property
+    def is_joined(self) -> bool:
+        return self._database.is_joined
+
+    def flush(self) -> None:
+        """As for any transport; acks that waited are no part of a transaction begun since."""
+        database = self._database
+        if not database.is_joined:
+            super().flush()
+        elif not database.is_exclusive:  # Else the keeper does it soon.
+            with database.alone("acknowledge"):
+                super().flush()
+
+    def watch_expiry(self, queue: str) -> None:
+        self._when_others_may_write(lambda: super(DjangoSession, self).watch_expiry(queue))
+
+    def use_queue(self, queue: str, expires: float) -> None:
+        self._when_others_may_write(lambda: super(DjangoSession, self).use_queue(queue, expires))
+
+    def _when_others_may_write(self, begin: Callable[[], object]) -> None:
+        """Begin what needs a session now; on SQLite after the end of a transaction."""
+        alias = self._database.alias
+        if self._database.is_exclusive and connections[alias].in_atomic_block:
+            transaction.on_commit(begin, using=alias, robust=True)
+        else:
+            begin()
 
 
 class DjangoTransport(VirtualTransport):
@@ -73,56 +109,14 @@ class DjangoTransport(VirtualTransport):
 
     # -- in the application's transaction --------------------------------------------------
 
-    def _reset(self) -> None:
-        super()._reset()
-        #: Claims of transactions that were rolled back.
-        self._returned: deque[Claim] = deque()
-
-    def acknowledge(self, claims: Sequence[Claim]) -> None:
-        if not self.store.database.is_joined:
-            super().acknowledge(claims)
-            return
-        lost = self.parts.broker.acknowledge(claims)
-        if lost:
-            raise LeaseLostError(lost_text(lost))
-
-    def flush(self) -> None:
-        """As for any transport; acks that waited are no part of a transaction begun since."""
-        database = None if self._parts is None else self.store.database
-        if database is None or not database.is_joined:
-            super().flush()
-            self._release_returned()
-        elif not database.is_exclusive:  # Else the keeper does it soon.
-            with database.alone("acknowledge"):
-                super().flush()
-
-    def watch_expiry(self, queue: str) -> None:
-        self._when_others_may_write(lambda: super(DjangoTransport, self).watch_expiry(queue))
-
-    def use_queue(self, queue: str, expires: float) -> None:
-        self._when_others_may_write(lambda: super(DjangoTransport, self).use_queue(queue, expires))
-
-    def _when_others_may_write(self, begin: Callable[[], object]) -> None:
-        """Begin what needs a session now; on SQLite after the end of a transaction."""
-        if self.store.database.is_exclusive and connections[self.alias].in_atomic_block:
-            transaction.on_commit(begin, using=self.alias, robust=True)
-        else:
-            begin()
+    def make_session(self, store: Store, id: str) -> DjangoSession:
+        return DjangoSession(store, id, lease=self._options.lease, give_up=self.give_up)
 
     def _give_back(self, claims: Sequence[Claim]) -> None:
         """What was settled in a transaction was not: it was rolled back."""
-        self._returned.extend(claims)
-        self._hurry_acks()
-
-    def _release_returned(self) -> None:
-        returned = self._returned
-        claims = [returned.popleft() for _ in range(len(returned))]
-        if claims:
-            try:
-                self.parts.broker.release([Release(claim) for claim in claims])
-            except KombuError:
-                returned.extend(claims)
-                raise
+        # A session that is over has given back everything.
+        if self._parts is not None and isinstance(self._parts.session, JoiningSession):
+            self._parts.session.give_back(claims)
 
 
 def alias_of(url: BrokerURL) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -12,12 +11,12 @@ from typing import Any, ClassVar
 from sqlalchemy import Connection, MetaData, exc
 
 from kombu_core.capabilities import Capabilities, StoreCapabilities
-from kombu_core.exceptions import ConfigurationError, KombuError, LeaseLostError
+from kombu_core.exceptions import ConfigurationError
 from kombu_core.options import parse_options
 from kombu_core.transport import TransportParameters
-from kombu_core.virtual.broker import lost_text
+from kombu_core.virtual.joining import JoiningSession
 from kombu_core.virtual.polling import PollingWaiter
-from kombu_core.virtual.store import Claim, Release
+from kombu_core.virtual.store import Claim, Store
 from kombu_core.virtual.transport import VirtualTransport
 from kombu_sqlalchemy.database import Database
 from kombu_sqlalchemy.engines import open_database, split_url
@@ -31,6 +30,14 @@ from kombu_sqlalchemy.store import MAX_BYTES, Joined, SQLAlchemyStore
 from kombu_sqlalchemy.watching import HasConnection, watch_of
 
 logger = logging.getLogger(__name__)
+
+
+class SQLAlchemySession(JoiningSession):
+    """Is joined as long as the thread is in `kombu_sqlalchemy.joined`."""
+
+    @property
+    def is_joined(self) -> bool:
+        return isinstance(self._store, SQLAlchemyStore) and self._store.joined is not None
 
 
 class SQLAlchemyTransport(VirtualTransport):
@@ -61,12 +68,10 @@ class SQLAlchemyTransport(VirtualTransport):
             database.close()
             raise
 
-    # -- in the application's transaction --------------------------------------------------
+    def make_session(self, store: Store, id: str) -> SQLAlchemySession:
+        return SQLAlchemySession(store, id, lease=self._options.lease, give_up=self.give_up)
 
-    def _reset(self) -> None:
-        super()._reset()
-        #: Claims of transactions that may have been rolled back.
-        self._returned: deque[Claim] = deque()
+    # -- in the application's transaction --------------------------------------------------
 
     @property
     def store(self) -> SQLAlchemyStore:
@@ -99,7 +104,8 @@ class SQLAlchemyTransport(VirtualTransport):
         settled = watch_of(connection).settled
         before = store.joined
         if before is None and not store.queries.is_writing(connection):
-            self.flush()  # What was acknowledged before is no part of this transaction.
+            # What was acknowledged before is no part of this transaction.
+            self.parts.session.flush()
         store.joined = Joined(
             connection, lambda acks, releases: settled(self._give_back, acks, releases)
         )
@@ -108,28 +114,10 @@ class SQLAlchemyTransport(VirtualTransport):
         finally:
             store.joined = before
 
-    def acknowledge(self, claims: Sequence[Claim]) -> None:
-        if self.store.joined is None:
-            super().acknowledge(claims)
-            return
-        lost = self.parts.broker.acknowledge(claims)
-        if lost:
-            raise LeaseLostError(lost_text(lost))
-
     def _give_back(self, claims: list[Claim]) -> None:
-        self._returned.extend(claims)
-        self._hurry_acks()
-
-    def flush(self) -> None:
-        super().flush()
-        returned = self._returned
-        if returned and self.store.joined is None:
-            claims = [returned.popleft() for _ in range(len(returned))]
-            try:
-                self.parts.broker.release([Release(claim) for claim in claims])
-            except KombuError:
-                returned.extend(claims)
-                raise
+        # A session that is over has given back everything.
+        if self._parts is not None and isinstance(self._parts.session, JoiningSession):
+            self._parts.session.give_back(claims)
 
     # -- opening ---------------------------------------------------------------------------
 

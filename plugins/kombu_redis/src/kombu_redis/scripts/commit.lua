@@ -111,75 +111,9 @@ local function is_over(limit, more, more_bytes)
     and tonumber(redis.call('GET', queue.bytes) or 0) + more_bytes > limit.max_bytes
 end
 
--- Runs of puts with consecutive bodies and equal attributes.
-local rejected, number = {}, 0
-local now = now_ms()
-local put_count = pop_number()
-position = 0
-for _ = 1, pop_number() do
-  local queue = pop_queue()
-  local is_tracked = false
-  if redis.call('EXISTS', queue.delayed, queue.bytes) > 0 then
-    promote(queue, KEYS[2], now)
-    is_tracked = redis.call('EXISTS', queue.bytes) == 1
-  end
-  if number == 0 then
-    number = take_numbers(KEYS[2], put_count)
-  end
-  local is_reject = queue.limit and queue.limit.is_reject
-  local bodies, places, expiries, delays = {}, {}, {}, {}
-  local bytes = 0
-  for _ = 1, pop_number() do
-    local count, body, priority = pop_number(), bodies_at + pop_number(), pop_number()
-    local delay, ttl = pop_number(), pop_number()
-    local base = (255 - priority) * BAND
-    for i = body, body + count - 1 do
-      local raw = ARGV[i]
-      local size = is_tracked and payload_size(raw) or 0
-      if is_reject and delay == 0 and is_over(queue.limit, #places / 2 + 1, bytes + size) then
-        rejected[#rejected + 1] = position
-      else
-        bodies[#bodies + 1] = number
-        bodies[#bodies + 1] = raw
-        if delay > 0 then
-          local member = string.format('%014.0f:%d', number, priority)
-          delays[#delays + 1] = now + delay
-          delays[#delays + 1] = ttl < 0 and member or member .. ':' .. string.format('%.0f', ttl)
-        else
-          bytes = bytes + size
-          places[#places + 1] = base + number
-          places[#places + 1] = number
-          if ttl >= 0 then
-            expiries[#expiries + 1] = now + ttl
-            expiries[#expiries + 1] = number
-          end
-        end
-      end
-      number = number + 1
-      position = position + 1
-    end
-  end
-  variadic('HSET', queue.body, bodies)
-  variadic('ZADD', queue.ready, places)
-  variadic('ZADD', queue.expiry, expiries)
-  if bytes > 0 then
-    redis.call('INCRBY', queue.bytes, bytes)
-  end
-  local is_news = #places > 0
-  if #delays > 0 then
-    -- Who waits has to know of an earlier due time than the one that he waits for.
-    local before = redis.call('ZRANGE', queue.delayed, 0, 0)[1]
-    variadic('ZADD', queue.delayed, delays)
-    is_news = is_news or redis.call('ZRANGE', queue.delayed, 0, 0)[1] ~= before
-  end
-  if is_news then
-    wake(queue)
-  end
-end
-
 -- A queue that is too long loses its head.
 local dropped = {}
-for _, limit in ipairs(limits) do
+local function trim(limit)
   local queue = limit.queue
   while not limit.is_reject and is_over(limit, 0, 0) do
     local excess = 1
@@ -209,6 +143,86 @@ for _, limit in ipairs(limits) do
       forget(queue, ids)
     end
   end
+end
+
+-- Runs of puts with consecutive bodies and equal attributes. What they push out is what it would be
+-- if each put came by itself, and in that order, hence after each run. It matters where it is kept,
+-- and where bytes are counted.
+local rejected, number = {}, 0
+local now = now_ms()
+local put_count = pop_number()
+position = 0
+for _ = 1, pop_number() do
+  local queue = pop_queue()
+  local is_tracked = false
+  if redis.call('EXISTS', queue.delayed, queue.bytes) > 0 then
+    promote(queue, KEYS[2], now)
+    is_tracked = redis.call('EXISTS', queue.bytes) == 1
+  end
+  if number == 0 then
+    number = take_numbers(KEYS[2], put_count)
+  end
+  local is_reject = queue.limit and queue.limit.is_reject
+  local bodies, places, expiries, delays = {}, {}, {}, {}
+  local bytes, is_news = 0, false
+  local function store()
+    variadic('HSET', queue.body, bodies)
+    variadic('ZADD', queue.ready, places)
+    variadic('ZADD', queue.expiry, expiries)
+    if bytes > 0 then
+      redis.call('INCRBY', queue.bytes, bytes)
+    end
+    is_news = is_news or #places > 0
+    bodies, places, expiries, bytes = {}, {}, {}, 0
+  end
+  for _ = 1, pop_number() do
+    local count, body, priority = pop_number(), bodies_at + pop_number(), pop_number()
+    local delay, ttl = pop_number(), pop_number()
+    local base = (255 - priority) * BAND
+    for i = body, body + count - 1 do
+      local raw = ARGV[i]
+      local size = is_tracked and payload_size(raw) or 0
+      if is_reject and delay == 0 and is_over(queue.limit, #places / 2 + 1, bytes + size) then
+        rejected[#rejected + 1] = position
+      else
+        bodies[#bodies + 1] = number
+        bodies[#bodies + 1] = raw
+        if delay > 0 then
+          local member = string.format('%014.0f:%d', number, priority)
+          delays[#delays + 1] = now + delay
+          delays[#delays + 1] = ttl < 0 and member or member .. ':' .. string.format('%.0f', ttl)
+        else
+          bytes = bytes + size
+          places[#places + 1] = base + number
+          places[#places + 1] = number
+          if ttl >= 0 then
+            expiries[#expiries + 1] = now + ttl
+            expiries[#expiries + 1] = number
+          end
+        end
+      end
+      number = number + 1
+      position = position + 1
+    end
+    if queue.limit and (queue.limit.keep or queue.limit.max_bytes >= 0) then
+      store()
+      trim(queue.limit)
+    end
+  end
+  store()
+  if #delays > 0 then
+    -- Who waits has to know of an earlier due time than the one that he waits for.
+    local before = redis.call('ZRANGE', queue.delayed, 0, 0)[1]
+    variadic('ZADD', queue.delayed, delays)
+    is_news = is_news or redis.call('ZRANGE', queue.delayed, 0, 0)[1] ~= before
+  end
+  if is_news then
+    wake(queue)
+  end
+end
+
+for _, limit in ipairs(limits) do
+  trim(limit)
 end
 -- A session that is over or never began has no lease: whoever reaps gives these back.
 if #dropped > 0 and not redis.call('ZSCORE', KEYS[3], session) then
