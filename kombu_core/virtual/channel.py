@@ -224,7 +224,7 @@ class VirtualChannel(Closing, TopologyMethods):
         if not self._global_prefetch:
             return 1 << 30
         buffered = sum(consumer.buffered for consumer in self._consumers.values())
-        return self._global_prefetch - len(self._ledger) - buffered
+        return self._global_prefetch - self._ledger.consumed - buffered
 
     def deliver(self, delivery: Delivery) -> None:
         """Give a claimed message to its consumer's callback, whose exceptions come out."""

@@ -36,6 +36,11 @@ class Ledger:
     def __len__(self) -> int:
         return len(self._entries)
 
+    @property
+    def consumed(self) -> int:
+        """How many of the deliveries were made to consumers, not fetched."""
+        return sum(window is not None for window, _ in list(self._entries.values()))
+
     def tag(self) -> int:
         """Return the next tag, for a delivery that needs no settling: 1, 2, 3, …"""
         return next(self._tags)

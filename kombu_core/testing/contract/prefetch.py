@@ -164,6 +164,18 @@ class PrefetchContract(ContractFixtures):
         channel.basic_consume(queue, inbox, no_ack=True)
         drain_until(connection, lambda: len(inbox) == 10)
 
+    def test_what_was_fetched_does_not_count_for_the_limit_of_the_channel(
+        self, connection: ContractConnection, channel: Channel, name: Names
+    ) -> None:
+        channel.queue_declare(queue := name())
+        channel.queue_declare(fetched := name())
+        publish(channel, "", fetched, "0")
+        channel.basic_qos(prefetch_count=2, apply_global=True)
+        fetch(channel, fetched)
+        channel.basic_consume(queue, inbox := Inbox())
+        publish(channel, "", queue, "1", "2", "3")
+        drain_exactly(connection, 2, inbox)
+
     def test_the_limit_is_not_for_get(self, channel: Channel, name: Names) -> None:
         channel.queue_declare(queue := name())
         publish(channel, "", queue, "1", "2", "3")

@@ -327,6 +327,11 @@ class Side:
         ):
             raise Skipped
 
+    def may_limit(self, channel: str) -> None:
+        """Skip a limit of a channel that holds what it fetched: RabbitMQ counts that then."""
+        if any(source.startswith("q") for source, _ in self._held.get(channel, ())):
+            raise Skipped
+
     def may_commit(self, channel: str) -> None:
         """Skip a commit of what could not be put at once; see `may_put_many`."""
         self.may_put_many(channel, self._uncommitted.get(channel, []))

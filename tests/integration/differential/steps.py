@@ -263,6 +263,8 @@ class Qos(OnChannel):
     apply_global: bool = False
 
     def do(self, side: Side) -> None:
+        if self.apply_global:
+            side.may_limit(self.channel)
         side.open(self.channel).basic_qos(0, self.count, self.apply_global)
 
 
