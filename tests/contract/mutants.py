@@ -13,8 +13,10 @@ import pytest
 
 from kombu_core import memory
 from kombu_core.memory import MemoryStore
+from kombu_core.message import Envelope
 from kombu_core.testing.contract import BrokerUnderTest, TransportContract
 from kombu_core.virtual import routing
+from kombu_core.virtual.deadletter import buried
 from kombu_core.virtual.routing import Destination, TopicTable
 from kombu_core.virtual.store import Batch, Claimed, CommitResult, Want
 
@@ -225,7 +227,71 @@ class TestStarMatchesTwoWords(Mutated):
     )
 
 
+class _Misruled(Mutated):
+    """The store is whole; a rule of the model is not."""
+
+    #: What stands in for what, by its full name.
+    replaced: ClassVar[tuple[str, Any]] = ("", None)
+
+    @pytest.fixture(autouse=True)
+    def _rule(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        name, substitute = self.replaced
+        monkeypatch.setattr(name, substitute)
+
+
+def _buried_alive(envelope: Envelope, **death: Any) -> Envelope:
+    """Leave the time to live on a dead letter."""
+    return buried(envelope, **death)._replace(properties=envelope.properties)
+
+
+def _nothing(*args: Any, **kwargs: Any) -> None:
+    """Check nothing."""
+
+
+def _yes(*args: Any) -> bool:
+    return True
+
+
+def _no(*args: Any) -> bool:
+    return False
+
+
+def _no_failure(*args: Any) -> list[Exception]:
+    """Commit nothing."""
+    return []
+
+
+class TestDeadLettersDieAgain(_Misruled):
+    replaced = ("kombu_core.virtual.broker.buried", _buried_alive)
+    caught_by = ("test_a_messages_expiration_is_moved_into_the_header",)
+
+
+class TestCyclesNeverEnd(_Misruled):
+    replaced = ("kombu_core.virtual.broker.is_cycle", _no)
+    caught_by = ("test_a_cycle_without_a_rejection_ends",)
+
+
+class TestNobodyIsEverLocked(_Misruled):
+    replaced = ("kombu_core.virtual.declaring.check_access", _nothing)
+    caught_by = ("test_an_exclusive_queue_is_locked_for_other_connections[purge]",)
+
+
+class TestCommitsInPartAreFine(_Misruled):
+    replaced = ("kombu_core.virtual.channel.Transaction.commit", _no_failure)
+    caught_by = (
+        "test_what_is_published_waits_for_the_commit",
+        "test_a_commit_of_which_a_part_is_refused_says_so",
+    )
+
+
+class TestAllConsumersAreActive(_Misruled):
+    replaced = ("kombu_core.virtual.consuming.Dispatcher._activate", _yes)
+    caught_by = ("test_only_one_consumer_is_active",)
+
+
 MUTANTS: Final[dict[str, type[Mutated]]] = {
-    mutant.__name__: mutant for mutant in Mutated.__subclasses__() if mutant.caught_by
+    mutant.__name__: mutant
+    for mutant in (*Mutated.__subclasses__(), *_Misruled.__subclasses__())
+    if mutant.caught_by
 }
 CATCHERS: Final = sorted({test for mutant in MUTANTS.values() for test in mutant.caught_by})

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from kombu_core import Connection, Exchange, Message, Queue
+from kombu_core.batches import Batch, BatchConsumer
 from kombu_core.exceptions import (
     BatchPublishError,
     ConnectionLostError,
@@ -20,6 +21,7 @@ from kombu_core.exceptions import (
 from kombu_core.testing.contract.fixtures import Connect, ContractFixtures
 from kombu_core.testing.contract.requirements import requires
 from kombu_core.testing.harness import (
+    DEADLINE,
     BrokerUnderTest,
     Names,
     drain_exactly,
@@ -283,6 +285,24 @@ class ApplicationContract(ContractFixtures):
         assert take(application.default_channel, queue.name, 25) == [*map(str, range(25))]
         producer.publish_many(str(number) for number in range(25))
         assert take(application.default_channel, queue.name, 25) == [*map(str, range(25))]
+
+    def test_a_batch_consumer_gets_many_at_once_and_settles_them_together(
+        self, application: Connection, queue: Queue
+    ) -> None:
+        producer = application.Producer(exchange=queue.exchange, routing_key="k")
+        producer.maybe_declare(queue)
+        producer.publish_many(range(7))
+        batches: list[list[int]] = []
+
+        def take_in(batch: Batch) -> None:
+            batches.append([message.payload for message in batch])
+            batch.ack()
+
+        with BatchConsumer(application, [queue], take_in, size=3, wait=0.2) as consumer:
+            for _ in range(3):
+                consumer.drain_events(timeout=DEADLINE)
+        assert batches == [[0, 1, 2], [3, 4, 5], [6]]
+        assert take(application.default_channel, queue.name, 0) == []
 
     @requires("mandatory")
     def test_a_batch_of_a_producer_names_what_failed(

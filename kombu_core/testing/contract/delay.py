@@ -43,7 +43,8 @@ class DelayContract(ContractFixtures):
     @requires("delay")
     def test_a_delayed_message_is_not_ready(self, channel: Channel, name: Names) -> None:
         channel.queue_declare(queue := name())
-        channel.basic_publish(envelope("", queue, "much later"), delay=60)
+        for seconds in (60, 30 * 86400):
+            channel.basic_publish(envelope("", queue, "much later"), delay=seconds)
         publish(channel, "", queue, "now")
         assert ready(channel, queue) == 1
         assert take(channel, queue, 1) == ["now"]
