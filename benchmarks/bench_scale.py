@@ -5,8 +5,9 @@ from __future__ import annotations
 import gc
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 from harness import BODY, Row
 
@@ -30,10 +31,10 @@ def rows(rounds: int) -> list[Row]:
         )
         for row in _routing(kind, pattern, key)
     ]
-    found += _depth("memory", "memory://scale", rounds)
+    found += depth("memory", "memory://scale", rounds, (SHALLOW, DEEP))
     found += _declaring("memory", "memory://scale")
     with RedisServer(appendonly=None) as server:
-        found += _depth("redis", server.url, rounds)
+        found += depth("redis", server.url, rounds, (SHALLOW, DEEP))
         found += _declaring("redis", server.url)
     return found
 
@@ -51,33 +52,35 @@ def _routing(kind: str, pattern: str, key: str) -> list[Row]:
     return found
 
 
-def _depth(name: str, url: str, rounds: int) -> list[Row]:
+def depth(
+    name: str, url: str, rounds: int, depths: Sequence[int], count: int = 2000, **options: Any
+) -> list[Row]:
     """Time single publishes and gets on a shallow and on a deep queue, in turn."""
-    with kombu_core.Connection(url) as connection:
+    with kombu_core.Connection(url, transport_options=options) as connection:
         producers, queues = {}, {}
-        for depth in (SHALLOW, DEEP):
-            queues[depth] = kombu_core.Queue(f"depth-{depth}")(connection)
-            queues[depth].declare()
-            producers[depth] = connection.Producer(routing_key=f"depth-{depth}", serializer="json")
-            with producers[depth].batch():
-                for _ in range(depth):
-                    producers[depth].publish(BODY)
+        for size in depths:
+            queues[size] = kombu_core.Queue(f"depth-{size}")(connection)
+            queues[size].declare()
+            producers[size] = connection.Producer(routing_key=f"depth-{size}", serializer="json")
+            with producers[size].batch():
+                for _ in range(size):
+                    producers[size].publish(BODY)
         # What was made so far is no garbage, and looking through it again would be measured too.
         gc.collect()
         gc.freeze()
-        published: dict[int, list[float]] = {SHALLOW: [], DEEP: []}
-        fetched: dict[int, list[float]] = {SHALLOW: [], DEEP: []}
+        published: dict[int, list[float]] = {size: [] for size in depths}
+        fetched: dict[int, list[float]] = {size: [] for size in depths}
         for _ in range(2 * rounds):
-            for depth in (SHALLOW, DEEP):
-                published[depth].append(_rate(partial(producers[depth].publish, BODY), 2000))
-                fetched[depth].append(_rate(partial(queues[depth].get, no_ack=True), 2000))
+            for size in depths:
+                published[size].append(_rate(partial(producers[size].publish, BODY), count))
+                fetched[size].append(_rate(partial(queues[size].get, no_ack=True), count))
         gc.unfreeze()
         for queue in queues.values():
             queue.purge()
         return [
-            Row(f"{name} {what} at a depth of {depth:,}", statistics.median(rates[depth]))
+            Row(f"{name} {what} at a depth of {size:,}", statistics.median(rates[size]))
             for what, rates in (("publish", published), ("get", fetched))
-            for depth in (SHALLOW, DEEP)
+            for size in depths
         ]
 
 

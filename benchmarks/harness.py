@@ -94,4 +94,6 @@ def _figure(value: float | None, unit: str) -> str:
         return ""
     if unit == "s":
         return f"{value * 1000:.1f} ms"
+    if not unit:
+        return f"{value:,.0f}"
     return f"{value:,.0f}/s"
