@@ -222,6 +222,8 @@ class Session:
 
     def _renew(self, now: float) -> None:
         if not self._store.renew(self.id, self._lease * _SESSION_SHARE):
+            if self._is_over:
+                return  # It was ended by another thread meanwhile.
             # Others have our claims by now: nothing of this connection is worth keeping.
             self._give_up(self)
             raise SessionLostError("The lease of this connection ran out")
