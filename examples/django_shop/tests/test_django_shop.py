@@ -129,6 +129,10 @@ def test_an_order_gets_an_invoice(shop: Shop) -> None:
     assert "orders.dead" in shop.get("admin/kombu_django/queue/")
 
 
+def test_it_has_tests_of_its_own(shop: Shop) -> None:
+    shop.run("test", "shop.tests")
+
+
 def test_workers_that_are_killed_write_each_invoice_once(shop: Shop) -> None:
     for number in range(12):
         shop.post(thing=f"chair {number}")

@@ -26,13 +26,14 @@ __all__ = ["Connection", "add_database", "close_shared", "from_url"]
 _ENGINES = {"postgresql": "postgresql", "mysql": "mysql"}
 
 
-def add_database(alias: str, **values: Any) -> None:
+def add_database(alias: str, *, migrate: bool = True, **values: Any) -> None:
     """Add a database for this process and those that it will start, and create its tables."""
     known: dict[str, Any] = json.loads(os.environ.get(VARIABLE, "{}"))
     os.environ[VARIABLE] = json.dumps({**known, alias: values})
     settings.DATABASES[alias] = dict(values)
     connections.settings = connections.configure_settings(settings.DATABASES)
-    call_command("migrate", database=alias, verbosity=0)
+    if migrate:
+        call_command("migrate", database=alias, verbosity=0)
     connections[alias].close()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +23,8 @@ from kombu_core.exceptions import (
 from kombu_core.testing.harness import until
 from kombu_django.models import Message
 from kombu_django.publishing import Outbox, publish, shared_connection
-from plugins.kombu_django.tests.conftest import LEASE
+from plugins.kombu_django.tests.configured import add_database
+from plugins.kombu_django.tests.conftest import LEASE, SQLITE
 from plugins.kombu_django.tests.databases import in_thread, rows_of, taken
 
 
@@ -224,10 +226,14 @@ class TestAddresses:
             ("django://absent", "DATABASES has no 'absent'"),
             ("django://user@sqlite", "django://ALIAS"),
             ("django://sqlite?leese=1", "leese"),
-            ("django://default", "migrate kombu_django"),
+            ("django://default", "memory://"),
+            ("django://empty", "migrate kombu_django"),
         ],
     )
-    def test_a_wrong_url_says_what_is_wrong(self, sqlite_alias: str, url: str, text: str) -> None:
+    def test_a_wrong_url_says_what_is_wrong(
+        self, sqlite_alias: str, url: str, text: str, tmp_path: Path
+    ) -> None:
+        add_database("empty", migrate=False, **SQLITE, NAME=str(tmp_path / "empty"))
         with pytest.raises(ConfigurationError, match=text):
             Connection(url).connect()
 

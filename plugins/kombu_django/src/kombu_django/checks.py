@@ -91,11 +91,13 @@ def check_databases(databases: Iterable[str] | None = None, **_: Any) -> list[Ch
 
 def _sqlite(alias: str, connection: Any) -> Iterator[CheckMessage]:
     if connection.is_in_memory_db():
-        yield checks.Warning(
-            f"The database {alias!r} is in memory: threads and processes do not share its queues",
-            hint="In tests use a memory:// connection, or publish in transactions only.",
-            id="kombu_django.W001",
-        )
+        if str(connection.settings_dict["NAME"]) == ":memory:":
+            yield Error(
+                f"The database {alias!r} is in the memory of one connection: it has no queues",
+                hint="Use one in a file, or memory:// as the transport.",
+                id="kombu_django.E008",
+            )
+        return  # As in the tests of a project.
     mode = str(connection.settings_dict["OPTIONS"].get("transaction_mode") or "")
     if mode.upper() not in ("IMMEDIATE", "EXCLUSIVE"):
         yield checks.Warning(

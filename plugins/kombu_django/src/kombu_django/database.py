@@ -21,7 +21,7 @@ from kombu_core.virtual.contention import try_again, turn
 from kombu_django.errors import is_in_the_way, translated
 from kombu_django.options import DjangoOptions
 from kombu_django.statements import take_write_lock
-from kombu_django.wrappers import file_of, open_wrapper
+from kombu_django.wrappers import close_wrapper, file_of, open_wrapper
 
 T = TypeVar("T")
 
@@ -175,9 +175,9 @@ class DjangoDatabase:
         except BaseException as error:
             if isinstance(error, Error) and not is_in_the_way(error):
                 error.kombu_is_lost = not ours.is_usable()
-                ours.close()
+                close_wrapper(ours)
             elif not isinstance(error, Exception):
-                ours.close()  # Interrupted in the middle, perhaps of an answer.
+                close_wrapper(ours)  # Interrupted in the middle, perhaps of an answer.
             raise
         finally:
             connections[self.alias] = theirs
@@ -201,7 +201,7 @@ class DjangoDatabase:
             if not self._is_closed and ours.connection is not None:
                 self._idle.append(ours)
                 return
-        ours.close()
+        close_wrapper(ours)
 
     def close(self) -> None:
         """Close our idle connections, and those in use when they come back. Idempotent."""
@@ -209,7 +209,7 @@ class DjangoDatabase:
             self._is_closed = True
             idle, self._idle = self._idle, []
         for ours in idle:
-            ours.close()
+            close_wrapper(ours)
 
     def after_fork(self, call: Callable[[], object]) -> None:
         """Let something be called in a forked child, before anything else is done there."""

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from django.db import OperationalError, connections
 
+from kombu_core.exceptions import ConfigurationError
 from kombu_django.options import DjangoOptions
 
 #: Settings that belong to the application's own connections.
@@ -17,6 +18,11 @@ _THEIRS: Final = frozenset({"pool", "isolation_level", "assume_role", "server_si
 def open_wrapper(alias: str, options: DjangoOptions) -> Any:
     """Connect, in autocommit mode. Any thread may use what is returned, one at a time."""
     found = connections.create_connection(alias)
+    if str(connections[alias].settings_dict["NAME"]) == ":memory:":
+        raise ConfigurationError(
+            f"The database {alias!r} is in the memory of one connection; use one in a file, or "
+            "memory:// as the transport"
+        )
     settings = dict(connections[alias].settings_dict)
     chosen = {key: value for key, value in settings["OPTIONS"].items() if key not in _THEIRS}
     if found.vendor == "sqlite":
@@ -27,9 +33,19 @@ def open_wrapper(alias: str, options: DjangoOptions) -> Any:
         found.ensure_connection()
         _SET_UP.get(found.vendor, _nothing)(found, options)
     except BaseException:
-        found.close()
+        close_wrapper(found)
         raise
     return found
+
+
+def close_wrapper(ours: Any) -> None:
+    """Close a connection of our own. Idempotent."""
+    if ours.vendor == "sqlite" and ours.connection is not None and ours.is_in_memory_db():
+        # Django keeps these open, as the last one to go takes the database with it.
+        ours.connection.close()
+        ours.connection = None
+    else:
+        ours.close()
 
 
 def file_of(alias: str) -> str | None:
