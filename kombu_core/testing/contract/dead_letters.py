@@ -182,11 +182,12 @@ class DeadLetterContract(ContractFixtures):
     @requires("dead_letters", "message_ttl")
     def test_a_cycle_without_a_rejection_ends(self, channel: Channel, name: Names) -> None:
         first, second = name(), name()
-        for queue, following in ((first, second), (second, first)):
+        # In the second queue it stays for long enough to be seen there by a busy machine, too.
+        for queue, following, ttl in ((first, second, 20), (second, first, 400)):
             arguments = {
                 "x-dead-letter-exchange": "",
                 "x-dead-letter-routing-key": following,
-                "x-message-ttl": 50,
+                "x-message-ttl": ttl,
             }
             channel.queue_declare(queue, arguments=arguments)
         publish(channel, "", first, "around")
