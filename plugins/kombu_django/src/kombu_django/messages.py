@@ -35,7 +35,6 @@ from kombu_django.models import Message
 from kombu_django.queries import DocumentQueries, SessionQueries
 from kombu_django.statements import (
     GUARDED,
-    copy_as_ready,
     exclusive,
     insert,
     insert_guarded,
@@ -47,7 +46,7 @@ _PROMOTED: Final = 1000
 #: Ids that are named in one statement.
 _IDS: Final = 900
 
-_IN_ORDER: Final = ("level", "id")
+_IN_ORDER: Final = ("level", "place", "id")
 _DUE: Final = Q(state=DELAYED, available_at__lte=Micros())
 _EXPIRED: Final = Case(
     When(expires_at__lte=Micros(), then=Value(True)),
@@ -93,13 +92,12 @@ class DjangoQueries(DocumentQueries, SessionQueries):
         """Nobody is told: who waits looks."""
 
     def promote(self, using: str, queue: str) -> int:
-        """Let delayed messages whose time has come take places at the end; in a transaction."""
+        """Make delayed messages ready whose time has come; they have their places already."""
         due = Message.objects.using(using).filter(_DUE, queue=queue)
         due = exclusive(due.order_by("available_at", "id"), using, skips=True)
         ids = list(due.values_list("id", flat=True)[:_PROMOTED])
         for some in batches(ids):
-            copy_as_ready(using, some)
-            self._those(using, some).delete()
+            self._those(using, some).update(state=READY, available_at=None)
         return len(ids)
 
     # -- messages out ----------------------------------------------------------------------
@@ -118,15 +116,20 @@ class DjangoQueries(DocumentQueries, SessionQueries):
             return []
         found = self._ready(using, queue)
         if before is not None:
-            level, id_ = before
-            found = found.filter(
-                Q(level__lt=level) | Q(level=level, id__lt=id_), expires_at__lte=Micros()
-            )
+            found = found.filter(self._before(using, before), expires_at__lte=Micros())
         taken = self._taken(exclusive(found, using, skips=True), limit)
         if not taken or not self.hold(using, session):
             return []
         self._lease(using, (row.id for row in taken), session)
         return taken
+
+    @staticmethod
+    def _before(using: str, bound: Bound) -> Q:
+        """Return what is true of messages whose place is before that of another one."""
+        level, id_ = bound
+        places = Message.objects.using(using).filter(id=id_).values_list("place", flat=True)
+        earlier = [Q(place__lt=place) | Q(place=place, id__lt=id_) for place in places]
+        return Q(level__lt=level) | Q(*earlier, level=level) if earlier else Q(level__lt=level)
 
     @staticmethod
     def _those(using: str, ids: Sequence[int]) -> QuerySet[Any]:
@@ -165,7 +168,7 @@ class DjangoQueries(DocumentQueries, SessionQueries):
     def first_fresh(self, using: str, queue: str) -> Bound:
         """Return the place of the first ready message that did not expire; or the very end."""
         fresh = Q(expires_at=None) | Q(expires_at__gt=Micros())
-        found = self._ready(using, queue).filter(fresh).values_list(*_IN_ORDER)[:1]
+        found = self._ready(using, queue).filter(fresh).values_list("level", "id")[:1]
         return Bound(*found[0]) if found else Bound(MAX_PRIORITY + 1, 0)
 
     def lease(self, using: str, queue: str, session: str, count: int, *, keep: bool) -> list[Taken]:

@@ -1,7 +1,6 @@
 """The tables: documents, messages, sessions, and a row that writers of documents wait for.
 
-Times are microseconds since 1970 by the database's clock. A message's id is its place among those
-of its level and is never used twice.
+Times are microseconds since 1970 by the database's clock. The id of a message is never used twice.
 """
 
 from __future__ import annotations
@@ -45,6 +44,8 @@ class Message(models.Model):
     deliveries = models.BigIntegerField(default=0)
     claimed_by = NameField(null=True)
     put_at = models.BigIntegerField()
+    #: When it became ready, or will: its place among those of its level.
+    place = models.BigIntegerField()
     available_at = models.BigIntegerField(null=True)
     expires_at = models.BigIntegerField(null=True)
     #: Of the application's body, which is the end of `body`.
@@ -54,7 +55,9 @@ class Message(models.Model):
     class Meta:
         default_permissions = ("change", "delete", "view")
         indexes = (
-            models.Index(fields=["queue", "state", "level", "id"], name="kombu_django_in_order"),
+            models.Index(
+                fields=["queue", "state", "level", "place", "id"], name="kombu_django_in_order"
+            ),
             models.Index(fields=["queue", "available_at"], name="kombu_django_delayed"),
             models.Index(fields=["claimed_by"], name="kombu_django_claimed"),
         )

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Final
 
 from django.db import connections, transaction
 
 from kombu_core.exceptions import NotFoundError
-from kombu_core.virtual.tables import CLAIMED, DELAYED
+from kombu_core.virtual.tables import CLAIMED, DELAYED, READY
 from kombu_core.virtual.topology import queue_key
+from kombu_django.fields import Micros
 from kombu_django.messages import DjangoQueries, batches
 from kombu_django.models import Message
-from kombu_django.statements import copy_as_ready, exclusive, shared_versions, take_write_lock
+from kombu_django.statements import exclusive, shared_versions, take_write_lock
+
+#: What makes a message the last ready one of its level.
+_AT_THE_END: Final = {"state": READY, "available_at": None, "place": Micros()}
 
 
 @contextmanager
@@ -42,7 +47,7 @@ def requeue(using: str, ids: Sequence[int]) -> int:
                     using, mine, session, is_delivered=True
                 )
                 changed += len(mine)
-            changed += _again(using, some, (DELAYED,), None)
+            changed += found.filter(state=DELAYED).update(**_AT_THE_END)
     return changed
 
 
@@ -57,18 +62,9 @@ def move(using: str, ids: Sequence[int], queue: str) -> int:
         if not shared_versions(using, [queue_key(queue)]):
             raise NotFoundError(f"There is no queue {queue!r}")
         for some in batches(ids):
-            others = [state for state in Message.State.values if state != CLAIMED]
-            moved += _again(using, some, others, queue)
+            found = Message.objects.using(using).filter(id__in=some).exclude(state=CLAIMED)
+            moved += found.update(queue=queue, expires_at=None, **_AT_THE_END)
     return moved
-
-
-def _again(using: str, ids: Sequence[int], states: Sequence[int], queue: str | None) -> int:
-    found = Message.objects.using(using).filter(id__in=ids, state__in=states).order_by("id")
-    there = list(exclusive(found, using).values_list("id", flat=True))
-    if there:
-        copy_as_ready(using, there, queue)
-        Message.objects.using(using).filter(id__in=there).delete()
-    return len(there)
 
 
 def purge(using: str, queue: str) -> int:

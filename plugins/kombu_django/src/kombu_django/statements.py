@@ -1,11 +1,11 @@
-"""What the models cannot say: shared locks, a row for each of several queues, copies of rows.
+"""What the models cannot say: shared locks, guarded inserts, a row for each of several queues.
 
 Written so that every database of Django's understands it, but for the ends of two statements.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ _SHARED: Final = {"postgresql": " FOR SHARE", "mysql": " LOCK IN SHARE MODE", "s
 GUARDED: Final = frozenset({"postgresql", "sqlite"})
 
 #: Messages that one statement inserts: SQLite may have been built for 999 values.
-_TOGETHER: Final = 140
+_TOGETHER: Final = 120
 
 _QUEUE: Final = Message._meta.get_field("queue")
 _KEY: Final = Document._meta.get_field("name")
@@ -110,15 +110,15 @@ def _insert_texts(vendor: str, table: str) -> tuple[str, str]:
     later = f"{clock} + CAST(%s AS {kind})"
     into = (
         f"INSERT INTO {table} (queue, state, level, size, body, "
-        "deliveries, put_at, available_at, expires_at)"
+        "deliveries, put_at, available_at, expires_at, place)"
     )
-    return into, f"%s, %s, %s, %s, %s, 0, {clock}, {later}, {later}"
+    return into, f"%s, %s, %s, %s, %s, 0, {clock}, {later}, {later}, COALESCE({later}, {clock})"
 
 
 def _values(message: NewMessage, connection: Any) -> list[Any]:
     queue, level, delay, life, size, body = message
     name = _QUEUE.get_db_prep_value(queue, connection)
-    return [name, message.state, level, size, connection.Database.Binary(body), delay, life]
+    return [name, message.state, level, size, connection.Database.Binary(body), delay, life, delay]
 
 
 def now(using: str) -> int:
@@ -162,32 +162,6 @@ def states(using: str, queues: Sequence[str]) -> list[tuple[int, bool, int | Non
         parameters += [_QUEUE.get_db_prep_value(queue, connection)] * 2
     found = rows(using, " UNION ALL ".join(parts), parameters)
     return [(number, bool(is_ready), due) for number, is_ready, due in found]
-
-
-def copy_as_ready(using: str, ids: Iterable[int], queue: str | None = None) -> None:
-    """Insert the rows of these messages again, as ready ones, in the order of their times.
-
-    Args:
-        using: Alias of the database.
-        ids: Of the messages.
-        queue: To put them in, where they do not expire; None: their own.
-    """
-    connection = connections[using]
-    table = _table(connection, Message)
-    chosen: list[Any] = list(ids)
-    target, expiry = "queue", "expires_at"
-    first: list[Any] = []
-    if queue is not None:
-        target, expiry = "%s", "NULL"
-        first = [_QUEUE.get_db_prep_value(queue, connection)]
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"INSERT INTO {table} (queue, state, level, deliveries, put_at, expires_at, size, body)"
-            f" SELECT {target}, {READY}, level, deliveries, put_at, {expiry}, size, body"
-            f" FROM {table} WHERE id IN ({', '.join(['%s'] * len(chosen))})"
-            " ORDER BY available_at, id",
-            [*first, *chosen],
-        )
 
 
 def _table(connection: Any, model: Any) -> str:

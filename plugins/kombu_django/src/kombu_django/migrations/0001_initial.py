@@ -65,6 +65,7 @@ class Migration(migrations.Migration):
                 ("deliveries", models.BigIntegerField(default=0)),
                 ("claimed_by", NameField(null=True)),
                 ("put_at", models.BigIntegerField()),
+                ("place", models.BigIntegerField()),
                 ("available_at", models.BigIntegerField(null=True)),
                 ("expires_at", models.BigIntegerField(null=True)),
                 ("size", models.BigIntegerField()),
@@ -74,7 +75,8 @@ class Migration(migrations.Migration):
                 "default_permissions": ("change", "delete", "view"),
                 "indexes": [
                     models.Index(
-                        fields=["queue", "state", "level", "id"], name="kombu_django_in_order"
+                        fields=["queue", "state", "level", "place", "id"],
+                        name="kombu_django_in_order",
                     ),
                     models.Index(fields=["queue", "available_at"], name="kombu_django_delayed"),
                     models.Index(fields=["claimed_by"], name="kombu_django_claimed"),
