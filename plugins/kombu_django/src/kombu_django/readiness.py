@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.apps import apps
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 
 from kombu_core.exceptions import ConfigurationError
 
@@ -29,6 +30,6 @@ def require_django() -> None:
 def _has_settings_module() -> bool:
     try:
         _ = settings.INSTALLED_APPS
-    except ImportError:
+    except (ImportError, ImproperlyConfigured):
         return False
     return True
