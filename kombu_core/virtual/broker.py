@@ -56,6 +56,13 @@ class Burial(Publication):
     __slots__ = ()
 
 
+class Decided(Publication):
+    """One of a transaction: it goes where the bindings led when it was published (RabbitMQ)."""
+
+    #: Names of the queues; those that are gone by then get nothing.
+    queues: tuple[str, ...] = ()
+
+
 class _Plan(NamedTuple):
     """What a commit does with the publications that can be routed."""
 
@@ -153,7 +160,7 @@ class Broker:
         for position, publication in enumerate(publications):
             envelope = publication.envelope
             try:
-                route, ttl = self.accept(publication)
+                route, ttl = self._routed(publication)
             except ChannelError as error:
                 if isinstance(publication, Burial):
                     plan.failed[position] = error
@@ -171,6 +178,27 @@ class Broker:
                 if not (is_burial and is_cycle(record.name, envelope.headers)):
                     self._add(plan, position, publication, record, ttl)
         return plan
+
+    def decide(self, publication: Publication) -> Decided:
+        """Route a message now that is stored later. Raises as `accept`."""
+        while True:
+            route, _ = self.accept(publication)
+            try:
+                self.store.commit(Batch(expect=route.expect))
+            except Conflict as conflict:
+                self.directory.forget(conflict.keys)
+                continue
+            decided = Decided(*publication)
+            decided.queues = route.names
+            return decided
+
+    def _routed(self, publication: Publication) -> tuple[Route, float | None]:
+        if not isinstance(publication, Decided):
+            return self.accept(publication)
+        known = {name: self.directory.known(name) for name in publication.queues}
+        expect = {queue_key(name): version for name, (_, version) in known.items()}
+        there = [record for record, _ in known.values() if record is not None]
+        return Route.to(there, expect), self._check(publication)
 
     def accept(self, publication: Publication) -> tuple[Route, float | None]:
         """Return where a message goes, and its own time to live.

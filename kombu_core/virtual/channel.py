@@ -85,8 +85,7 @@ class VirtualChannel(Closing, TopologyMethods):
             if self._tx is not None:
                 if envelope.exchange:
                     parts.directory.exchange(envelope.exchange)  # No commit tells, if it is gone.
-                parts.broker.accept(publication)
-                self._tx.publications.append(publication)
+                self._tx.publications.append(parts.broker.decide(publication))
                 return
             self._is_confirming = True
             failed = parts.broker.publish([publication])

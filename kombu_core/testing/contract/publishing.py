@@ -217,6 +217,22 @@ class TransactionContract(ContractFixtures):
         assert take(other, queue, 0) == []
 
     @requires("transactions")
+    def test_what_waits_for_the_commit_was_routed_when_it_was_published(
+        self, channel: Channel, other: Channel, name: Names
+    ) -> None:
+        other.exchange_declare(exchange := name("x"), "direct")
+        before, after = declare_bound(other, name(), exchange, ["k"]), name()
+        channel.tx_select()
+        publish(channel, exchange, "k", "1")
+        assert ready(other, before) == 0
+        declare_bound(other, after, exchange, ["k"])
+        other.queue_unbind(before, exchange, "k")
+        other.exchange_delete(exchange)
+        channel.tx_commit()
+        assert take(other, before, 1) == ["1"]
+        assert take(other, after, 0) == []
+
+    @requires("transactions")
     def test_a_channel_that_has_confirms_takes_no_transactions(
         self, channel: Channel, other: Channel, name: Names
     ) -> None:
@@ -242,6 +258,22 @@ class TransactionContract(ContractFixtures):
         assert not channel.is_open
         assert take(other, full, 1) == ["1"]
         assert take(other, free, 1) == ["3"]
+
+    @requires("transactions")
+    def test_selecting_again_forgets_nothing(
+        self, channel: Channel, other: Channel, name: Names
+    ) -> None:
+        channel.queue_declare(queue := name())
+        publish(other, "", queue, "1")
+        channel.tx_select()
+        message = fetch(channel, queue)
+        channel.basic_ack(message.delivery_tag)
+        publish(channel, "", queue, "2")
+        channel.tx_select()
+        channel.tx_rollback()
+        channel.basic_ack(message.delivery_tag)
+        channel.tx_commit()
+        assert take(other, queue, 0) == []
 
     @requires("transactions")
     def test_closing_the_channel_forgets_what_was_not_committed(

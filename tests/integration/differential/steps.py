@@ -276,9 +276,9 @@ class Tx(OnChannel):
     what: str  # select, commit, rollback
 
     def do(self, side: Side) -> None:
+        channel = side.open(self.channel)
         if self.what == "commit":
             side.may_commit(self.channel)
-        channel = side.open(self.channel)
         getattr(channel, f"tx_{self.what}")()
         side.transact(self.channel, self.what)
 

@@ -63,8 +63,9 @@ class Publisher:
             channel.turn.release()
 
     def begin(self) -> None:
-        """From now on publishes wait for a commit."""
-        self._transaction = []
+        """From now on publishes wait for a commit; nothing is lost of those that do already."""
+        if self._transaction is None:
+            self._transaction = []
 
     def committed(self) -> None:
         """The transaction is done; raises UnroutableError, or calls `on_return`, for it."""

@@ -88,8 +88,9 @@ class Deliveries:
         self._unsettled.clear()
 
     def begin(self) -> None:
-        """From now on settling is part of a transaction."""
-        self._in_transaction = []
+        """From now on settling is part of a transaction; nothing is lost of one that has begun."""
+        if self._in_transaction is None:
+            self._in_transaction = []
 
     @property
     def is_transactional(self) -> bool:
