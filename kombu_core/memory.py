@@ -246,6 +246,8 @@ class MemoryStore:
                 there = host.queues.get(queue)
                 if there is not None and batch.limits[queue].overflow == "drop-head":
                     dropped += self._shorten(queue, there, batch.limits[queue], batch.session)
+            if dropped and batch.session not in host.sessions:
+                host.lapsed[batch.session] = None  # Who ends it gives these back.
             if host.waiting and (batch.puts or batch.releases):
                 host.changed.notify_all()
         if rejected or dropped:
@@ -470,8 +472,6 @@ class MemoryTransport(VirtualTransport):
 #: The virtual hosts that somebody is connected to; a process has no other place to meet.
 _hosts: Final[weakref.WeakValueDictionary[str, VirtualHost]] = weakref.WeakValueDictionary()
 _hosts_lock: Final = threading.Lock()
-
-
 _held: Final[list[VirtualHost]] = []
 
 

@@ -94,12 +94,16 @@ def kombu_transport(scheme: str) -> TransportClass | None:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 
+from kombu_core.exceptions import ConfigurationError
 from kombu_core.options import parse_options
 from kombu_core.transport import TransportParameters
 from kombu_core.virtual.transport import DEFAULT_LEASE, VirtualTransport
 from kombu_$name.store import ${Name}Store
+
+#: Parts of a URL that are refused, as they mean nothing here; take out what the store uses.
+MEANINGLESS: Final = ("userid", "password", "hostname", "port", "socket_path")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,12 +127,22 @@ class ${Name}Transport(VirtualTransport):
         self._options = parse_options(
             ${Name}Options, values, source="the options of the $name transport"
         )
+        for part in MEANINGLESS:
+            if getattr(parameters.url, part) is not None:
+                raise ConfigurationError(f"a URL of $name has no {part}")
+        if parameters.ssl:  # Until the store speaks TLS.
+            raise ConfigurationError("$name has no TLS")
         super().__init__(parameters, lease=self._options.lease)
 
     def open_store(self) -> ${Name}Store:
+        # url.virtual_host is None if the URL has no path: then take a name of your own for it.
         return ${Name}Store(self.parameters.url, self._options.prefix)
 ''',
-    "src/kombu_$name/store.py": '''"""The store on $Name."""
+    "src/kombu_$name/store.py": '''"""The store on $Name.
+
+What its methods take, return and raise is in kombu_core.virtual.store (also Claim, Limit, Conflict
+and NotEmpty), and SessionLostError in kombu_core.exceptions.
+"""
 
 from __future__ import annotations
 
@@ -168,7 +182,16 @@ from kombu_core.exceptions import ConfigurationError
 from kombu_core.plugins import default_plugins
 from kombu_core.transport import TransportParameters
 from kombu_core.url import parse
-from kombu_$name.transport import ${Name}Transport
+from kombu_$name.transport import MEANINGLESS, ${Name}Transport
+
+#: A URL that has a part, and little more.
+URLS = {
+    "userid": "$name://somebody@",
+    "password": "$name://:secret@",
+    "hostname": "$name://somewhere",
+    "port": "$name://:5",
+    "socket_path": "$name+socket:///path",
+}
 
 
 def test_the_scheme_is_served() -> None:
@@ -178,6 +201,17 @@ def test_the_scheme_is_served() -> None:
 def test_an_unknown_option_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="unknown option speed"):
         ${Name}Transport(TransportParameters(parse("$name://?speed=11"), {}))
+
+
+@pytest.mark.parametrize("part", MEANINGLESS)
+def test_a_part_of_the_url_that_means_nothing_is_refused(part: str) -> None:
+    with pytest.raises(ConfigurationError, match=part):
+        ${Name}Transport(TransportParameters(parse(URLS[part]), {}))
+
+
+def test_tls_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="no TLS"):
+        ${Name}Transport(TransportParameters(parse("$name://"), {}, ssl=True))
 ''',
     "tests/test_${name}_store.py": '''"""The tests of a store, on $Name."""
 

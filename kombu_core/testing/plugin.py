@@ -38,6 +38,12 @@ _PROMISED: Final = (
     "the kit tests the refusal instead. See 'Say what you cannot do' in docs/write-a-transport.md."
 )
 
+#: What a failure of a test with several processes may have to do with them.
+_SHARED: Final = (
+    "It starts other processes, because the capabilities say shared=True. If what is stored is in\n"
+    "this process only, say shared=False: then such tests are skipped."
+)
+
 #: How long a thread may take to end after its test, in seconds.
 _THREAD_GRACE: Final = 2.0
 
@@ -82,6 +88,8 @@ def pytest_runtest_makereport(
     names = [name for mark in item.iter_markers("requires") for name in mark.args]
     if report.failed and names:
         report.sections.append((f"this test is for {', '.join(names)}", _PROMISED))
+    if report.failed and "start_peer" in getattr(item, "fixturenames", ()):
+        report.sections.append(("this test is for shared", _SHARED))
     return report
 
 

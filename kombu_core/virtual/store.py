@@ -51,7 +51,10 @@ class Drop(NamedTuple):
 
 
 class NotEmpty(Exception):
-    """A queue that was to be dropped `if_empty` has ready messages; nothing was changed."""
+    """`NotEmpty(queue)`: it was to be dropped `if_empty`, and has ready messages.
+
+    Nothing was changed.
+    """
 
 
 class WriteResult(NamedTuple):
@@ -112,7 +115,8 @@ class Limit(NamedTuple):
     max_bytes: int | None = None
     #: drop-head: what would be delivered next leaves; reject: the put is not stored.
     overflow: Literal["drop-head", "reject"] = "drop-head"
-    #: Whether a message that left is claimed for the session (to be dead-lettered) or deleted.
+    #: Whether a message that left is claimed for the session (to be dead-lettered) or deleted. If
+    #: the session does not live, `reap` names it, so that `end` gives back what it did not settle.
     keep_dropped: bool = False
 
 
@@ -217,7 +221,7 @@ class Store(Protocol):
         only into the claim, in one atomic step. Never blocks; an empty list means nothing ready.
 
         Raises:
-            SessionLostError: The session's lease ran out, or it was never begun.
+            SessionLostError: The session's lease ran out, reaped or not, or it was never begun.
         """
         ...
 
@@ -240,22 +244,31 @@ class Store(Protocol):
     # -- sessions --------------------------------------------------------------------------
 
     def begin(self, session: str, ttl: float) -> None:
-        """Create a session (or renew it) whose lease runs out `ttl` seconds from now."""
+        """Create a session (or renew it) whose lease runs out `ttl` seconds from now.
+
+        A session that was over lives again; what it had before stays released.
+        """
         ...
 
     def renew(self, session: str, ttl: float) -> bool:
-        """Push the end of the lease; False if it ran out before and others took its claims."""
+        """Push the end of the lease; False if the session is unknown or was named by `reap`.
+
+        If the lease ran out and nobody reaped, it may be in time still, or be False.
+        """
         ...
 
     def end(self, session: str) -> None:
-        """Release the claims of a session, as delivered, and forget it. Idempotent."""
+        """Release the claims of a session, as delivered, and forget it. Idempotent.
+
+        Wakes who waits for their queues.
+        """
         ...
 
     def reap(self) -> list[str]:
         """Release the claims of all sessions whose lease ran out, and name those sessions.
 
         A session is named until `end` forgets it, so that its topology gets cleaned by somebody
-        even if the first cleaner dies.
+        even if the first cleaner dies. Wakes who waits for what came back.
         """
         ...
 

@@ -9,9 +9,11 @@ from kombu_core.testing.store import METHODS, unwritten
 
 pytest_plugins = ["pytester"]
 
-#: A transport on a memory store with three faults: it lacks a method, it ignores priorities, and it
-#: does not hand its lease on.
+#: A transport on a memory store with four faults: it lacks a method, it ignores priorities, it
+#: does not hand its lease on, and it promises what it cannot keep.
 FAULTY = '''
+from dataclasses import replace
+
 import pytest
 from kombu_core.hookspecs import hookimpl
 from kombu_core.memory import MemoryStore, VirtualHost
@@ -22,6 +24,8 @@ from kombu_core.virtual.transport import VirtualTransport
 HOST = VirtualHost("faulty")
 
 class FaultyStore(MemoryStore):
+    capabilities = replace(MemoryStore.capabilities, shared=True)
+
     def commit(self, batch):
         puts = [put._replace(priority=0) for put in batch.puts]
         return super().commit(batch._replace(puts=puts))
@@ -54,12 +58,13 @@ def test_the_kit_tells_what_is_wrong(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(FAULTY)
     names = (
         "test_a_store_has_every_method or test_the_lease_is_what_the_kit_was_told "
-        "or test_the_highest_comes_first_then_the_oldest"
+        "or test_the_highest_comes_first_then_the_oldest "
+        "or test_a_process_publishes_through_what_it_never_declared"
     )
     result = pytester.runpytest_subprocess(
         "-p", "kombu_core.testing.plugin", "--import-mode=importlib", "-k", names
     )
-    result.assert_outcomes(failed=3)
+    result.assert_outcomes(failed=4)
     result.stdout.fnmatch_lines_random(
         [
             "*FaultyStore is not finished. It lacks:*",
@@ -67,6 +72,7 @@ def test_the_kit_tells_what_is_wrong(pytester: pytest.Pytester) -> None:
             "*More: the section `purge` of docs/write-a-transport.md*",
             "*BrokerUnderTest says that the lease is 0.5 s, but the transport has one of 30.0 s.*",
             "*this test is for priorities*",
+            "*this test is for shared*",
             "*See 'Say what you cannot do' in docs/write-a-transport.md.*",
         ]
     )

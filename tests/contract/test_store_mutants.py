@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from typing import ClassVar
 
 import pytest
 
@@ -18,6 +19,8 @@ class Mutant(MemoryStore):
     """A store with one fault."""
 
     caught_by: str
+    #: What the test is parametrized by.
+    arguments: ClassVar[Mapping[str, str]] = {}
 
 
 class ForgetsAcks(Mutant):
@@ -105,6 +108,17 @@ class PurgesTheClaimed(Mutant):
         return purged
 
 
+class ReapsInSilence(Mutant):
+    caught_by = "test_a_wait_ends_when_another_handle_gives_back_what_a_session_had"
+    arguments: ClassVar = {"how": "reap"}
+
+    def _release_all(self, session: str) -> None:
+        changed = vars(self._host.changed)
+        changed["notify_all"] = lambda: None
+        super()._release_all(session)
+        del changed["notify_all"]
+
+
 class NeverSleeps(Mutant):
     caught_by = "test_a_wait_in_vain_ends_with_its_timeout"
 
@@ -112,17 +126,18 @@ class NeverSleeps(Mutant):
         return True
 
 
-def run(store_class: type[MemoryStore], name: str) -> None:
+def run(store_class: type[MemoryStore], name: str, arguments: Mapping[str, str]) -> None:
     """Run one of the tests on a store of a class."""
     host = VirtualHost("x")
     test = getattr(StoreContract(), name)
-    stores = {each: store_class(host) for each in inspect.signature(test).parameters}
+    handles = inspect.signature(test).parameters.keys() - arguments.keys()
+    stores = {each: store_class(host) for each in handles}
     stores["store"].begin(ME, LONG)
-    test(**stores)
+    test(**stores, **arguments)
 
 
 @pytest.mark.parametrize("mutant", Mutant.__subclasses__(), ids=lambda each: each.__name__)
 def test_a_broken_store_is_caught(mutant: type[Mutant]) -> None:
-    run(MemoryStore, mutant.caught_by)
+    run(MemoryStore, mutant.caught_by, mutant.arguments)
     with pytest.raises((AssertionError, pytest.fail.Exception)):
-        run(mutant, mutant.caught_by)
+        run(mutant, mutant.caught_by, mutant.arguments)

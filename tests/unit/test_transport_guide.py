@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 from collections.abc import Callable
@@ -73,6 +74,13 @@ def test_the_methods_of_the_kit_are_those_of_the_protocol() -> None:
 def test_each_value_has_its_fields(guide: str, value: Any) -> None:
     there = rows(guide, "Values")[value.__name__]
     assert tuple(re.findall(r"`(\w+)`", there)) == value._fields
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda each: each.__name__)
+def test_each_value_has_its_defaults(guide: str, value: Any) -> None:
+    [row] = re.findall(rf"^\| `{value.__name__}` \|(.*)\|$", guide, re.MULTILINE)
+    defaults = row.split("|")[1].replace("`", "")
+    assert ast.literal_eval(f"[{defaults}]") == [*value._field_defaults.values()]
 
 
 @pytest.mark.parametrize(

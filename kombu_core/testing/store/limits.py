@@ -6,6 +6,7 @@ import pytest
 
 from kombu_core.message import Envelope
 from kombu_core.testing.contract.requirements import requires
+from kombu_core.testing.harness import until
 from kombu_core.testing.store.fixtures import ME, ack, bodies, claim, put
 from kombu_core.virtual.store import Batch, Limit, Put, Release, Store
 
@@ -37,6 +38,22 @@ class StoreLimitContract:
         limit = Limit(max_length=1, keep_dropped=True)
         assert put_limited(store, limit, "1", "2", "3") == ([], ["1", "2"])
         assert store.count("q") == (1, 2, 0)
+
+    @requires("max_length")
+    def test_what_is_kept_for_a_session_that_is_over_comes_back(self, store: Store) -> None:
+        put(store, "1")
+        puts = [Put("q", Envelope(b"2", {}, {}))]
+        limits = {"q": Limit(max_length=1, keep_dropped=True)}
+        result = store.commit(Batch(puts, session="gone", limits=limits))
+        assert bodies(result.dropped) == ["1"]
+
+        def is_back() -> bool:
+            for session in store.reap():
+                store.end(session)
+            return store.count("q").ready == 2
+
+        until(is_back, "the return of what nobody settled")
+        assert bodies(claim(store)) == ["1", "2"]
 
     @requires("max_length")
     @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from kombu_core.exceptions import SessionLostError
 from kombu_core.message import Envelope
 from kombu_core.testing.harness import until
-from kombu_core.testing.store.fixtures import ME, ack, bodies, claim, put
+from kombu_core.testing.store.fixtures import LONG, ME, ack, bodies, claim, put
 from kombu_core.virtual.store import Batch, Put, Release, Store
 
 #: A lease that a test waits out (seconds).
@@ -61,6 +61,28 @@ class SessionContract:
         assert not store.renew("nobody", 60.0)
         with pytest.raises(SessionLostError):
             claim(store, session="a")
+
+    def test_a_session_whose_lease_ran_out_claims_nothing_though_nobody_reaped_it(
+        self, store: Store
+    ) -> None:
+        store.begin("late", SHORT)
+
+        def refuses() -> bool:
+            try:
+                claim(store, session="late")
+            except SessionLostError:
+                return True
+            return False
+
+        until(refuses, "the end of a lease, seen by `claim`")
+
+    def test_a_lapsed_session_may_begin_anew(self, store: Store) -> None:
+        put(store, "1")
+        store.begin("a", SHORT)
+        let_lapse(store, "a")
+        store.begin("a", LONG)
+        assert store.renew("a", LONG)
+        assert bodies(claim(store, session="a")) == ["1"]
 
     def test_an_ended_session_gives_its_claims_back_and_no_others(self, store: Store) -> None:
         put(store, "1", "2")

@@ -10,7 +10,8 @@ import pytest
 from kombu_core.exceptions import KombuError
 from kombu_core.testing.contract.requirements import requires
 from kombu_core.testing.harness import DEADLINE
-from kombu_core.testing.store.fixtures import ME, claim, put
+from kombu_core.testing.store.fixtures import LONG, ME, claim, put
+from kombu_core.testing.store.sessions import SHORT, let_lapse
 from kombu_core.virtual.store import Batch, Release, Store
 
 
@@ -51,6 +52,33 @@ class WaitContract:
             store.wait(["q"], DEADLINE)
         assert 0.05 < time.monotonic() - begin < 1.5
         timer.join()
+
+    @pytest.mark.parametrize("how", ["end", "reap"])
+    def test_a_wait_ends_when_another_handle_gives_back_what_a_session_had(
+        self, store: Store, other: Store, how: str
+    ) -> None:
+        put(store, "1")
+        other.begin("gone", LONG if how == "end" else SHORT)
+        assert len(claim(other, session="gone")) == 1
+        store.wait(["q"], 0.01)
+        begin = time.monotonic()
+        given_back: list[float] = []
+
+        def act() -> None:
+            time.sleep(0.1)
+            if how == "end":
+                other.end("gone")
+            else:
+                let_lapse(other, "gone")
+            given_back.append(time.monotonic())
+
+        thread = threading.Thread(target=act)
+        thread.start()
+        while not store.count("q").ready and time.monotonic() - begin < DEADLINE:
+            store.wait(["q"], 2.5)
+        woken = time.monotonic()
+        thread.join()
+        assert woken - given_back[0] < 1.5, f"`{how}` woke nobody"
 
     @requires("delay")
     def test_a_wait_ends_when_a_delay_does(self, store: Store) -> None:

@@ -104,6 +104,9 @@ class FilesStore:
                 self._release(release.claim, batch.session, release.is_delivered)
             for release in batch.releases:
                 dropped += self._shorten(release.claim.queue, batch)
+            if dropped and not tables["sessions"].get(batch.session):
+                # Who ends it gives these back.
+                self._journal.put("sessions", batch.session, 0.0)
         return contract.CommitResult((), rejected, dropped)
 
     def claim(self, wants: Sequence[contract.Want], session: str, limit: int) -> list[Claimed]:
