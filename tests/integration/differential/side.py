@@ -27,15 +27,12 @@ from kombu_core.message import Message as Received
 from kombu_core.transport import Channel, Transport
 from kombu_core.virtual.transport import VirtualTransport
 from tests.integration.differential import steps
+from tests.integration.differential.known import KnownDifferences, Skipped, Subscription
 
 #: Seconds within which acknowledgements are sent, and those of deliveries that need none.
 _ON_THE_WAY: Final = 0.02
 #: The delivery tag that nothing has.
 _UNKNOWN_TAG: Final = 9_999
-
-
-class Skipped(Exception):
-    """The step makes no sense where the program is, or is a known difference; nobody did it."""
 
 
 class Seen(NamedTuple):
@@ -49,12 +46,7 @@ class Seen(NamedTuple):
     headers: Mapping[str, Any]
 
 
-class _Consumer(NamedTuple):
-    step: steps.Consume
-    channel: Channel
-
-
-class Side:
+class Side(KnownDifferences):
     """One broker, and the connections of the application on it; they outlive programs."""
 
     def __init__(self, kind: str, url: str, options: Mapping[str, Any] | None = None) -> None:
@@ -77,7 +69,7 @@ class Side:
         self._in_transaction: dict[str, list[tuple[str, Received]]] = {}
         #: What was published in open transactions.
         self._uncommitted: dict[str, list[steps.Message]] = {}
-        self._consumers: dict[str, _Consumer] = {}
+        self._consumers: dict[str, Subscription] = {}
         #: Queues that were declared, and the connection that declared each last.
         self.queues: dict[str, str] = {}
         self._queue_arguments: dict[str, Mapping[str, Any]] = {}
@@ -289,61 +281,13 @@ class Side:
             arguments=arguments,
             on_cancel=lambda tag: self._cancelled(step.consumer),
         )
-        self._consumers[step.consumer] = _Consumer(step, channel)
-
-    def may_put_many(self, channel: str, messages: Sequence[steps.Message]) -> None:
-        """Skip what puts several messages at once where it matters which comes first.
-
-        RabbitMQ pushes each to a consumer as it comes; a store has them all before the first is
-        claimed. And what a full queue pushes out comes to its dead letters while the rest of the
-        messages may be on their way there.
-
-        Args:
-            channel: The channel that the messages are published on.
-            messages: What is published.
-        """
-        queues = self._queue_arguments.values()
-        targets = {(message.exchange, message.key) for message in messages}
-        if len(targets) > 1 and any(map(_pushes_out, queues)):
-            raise Skipped
-        if len(messages) > 1 and any(map(_is_limited, queues)):
-            lives = [arguments.get("x-message-ttl") for arguments in queues]
-            lives += [message.properties.get("expiration") for message in messages]
-            if 0 in lives or "0" in lives:
-                raise Skipped  # What is out of time at once leaves some milliseconds later.
-        for label, consumer in self._consumers.items():
-            if self._is_consuming(label):
-                arguments = self._queue_arguments.get(consumer.step.queue, {})
-                if consumer.step.channel == channel or any(
-                    name.startswith("x-max-") for name in arguments
-                ):
-                    raise Skipped
-
-    def may_settle(self, channel: str) -> None:
-        """Skip what may send messages of several queues to one dead-letter queue at once."""
-        sources = {source for source, _ in self._held.get(channel, ())}
-        if len(sources) > 1 and any(
-            "x-dead-letter-exchange" in arguments for arguments in self._queue_arguments.values()
-        ):
-            raise Skipped
-
-    def may_limit(self, channel: str) -> None:
-        """Skip a limit of a channel that holds what it fetched: RabbitMQ counts that then."""
-        if any(source.startswith("q") for source, _ in self._held.get(channel, ())):
-            raise Skipped
-
-    def may_commit(self, channel: str) -> None:
-        """Skip a commit of what could not be put at once; see `may_put_many`."""
-        self.may_put_many(channel, self._uncommitted.get(channel, []))
+        self._consumers[step.consumer] = Subscription(step, channel)
 
     def await_verdict(self, channel: str, messages: Sequence[steps.Message]) -> None:
         """In a transaction, see what the broker has to say of a publish."""
         if channel in self._in_transaction:
             self._uncommitted.setdefault(channel, []).extend(messages)
             self._channels[channel].exchange_declare("amq.direct", passive=True)
-
-    def _is_consuming(self, label: str) -> bool:
-        return label in self._consumers and self._consumers[label].channel.is_open
 
     def _cancelled(self, label: str) -> None:
         self._consumers.pop(label, None)
@@ -480,12 +424,3 @@ class Side:
             connection.release()
         self._connections.clear()
         self._watchers.clear()
-
-
-def _pushes_out(arguments: Mapping[str, Any]) -> bool:
-    """Whether a queue has a limit, and a place for what is beyond it."""
-    return _is_limited(arguments) and "x-dead-letter-exchange" in arguments
-
-
-def _is_limited(arguments: Mapping[str, Any]) -> bool:
-    return "x-max-length" in arguments or "x-max-length-bytes" in arguments

@@ -238,7 +238,9 @@ class Settle(OnChannel):
 
     def do(self, side: Side) -> Any:
         channel = side.open(self.channel)
-        if self.multiple and self.verb == "nack" and not self.requeue:
+        if self.multiple and self.verb == "nack" and self.requeue:
+            side.may_return_many()
+        elif self.multiple and self.verb == "nack":
             side.may_settle(self.channel)
         tag, multiple = side.release(self.channel, self.which, self.multiple)
         if self.verb == "ack":
@@ -252,6 +254,7 @@ class Settle(OnChannel):
 @dataclass(frozen=True, slots=True)
 class Recover(OnChannel):
     def do(self, side: Side) -> None:
+        side.may_return_many()
         channel = side.open(self.channel)
         side.forget(self.channel)
         channel.basic_recover()
@@ -286,6 +289,7 @@ class Tx(OnChannel):
 @dataclass(frozen=True, slots=True)
 class CloseChannel(OnChannel):
     def do(self, side: Side) -> None:
+        side.may_return_many()
         side.open(self.channel).close()
 
 
