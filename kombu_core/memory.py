@@ -237,11 +237,11 @@ class MemoryStore:
                 if limit is not None and limit.overflow == "drop-head":
                     dropped += self._shorten(queue, there, limit, batch.session)
             for claim in batch.acks:
-                queue_of_claim = host.queues.get(claim.queue)
-                if queue_of_claim is not None:
-                    queue_of_claim.claimed.pop(claim.id, None)
-            for release in batch.releases:
-                self._release(release.claim.queue, release.claim.id, release.is_delivered)
+                if self._owns(claim, batch.session):
+                    del host.queues[claim.queue].claimed[claim.id]
+            for claim, is_delivered in batch.releases:
+                if self._owns(claim, batch.session):
+                    self._release(claim.queue, claim.id, is_delivered)
             for queue in {release.claim.queue for release in batch.releases} & batch.limits.keys():
                 there = host.queues.get(queue)
                 if there is not None and batch.limits[queue].overflow == "drop-head":
@@ -256,19 +256,15 @@ class MemoryStore:
 
     def _lost(self, batch: Batch) -> list[Claim]:
         """Return the claims that the session lost; one that lives has lost none."""
-        queues, session = self._host.queues, batch.session
-        if session in self._host.sessions:
+        if batch.session in self._host.sessions:
             return []
-        claims = batch.acks
-        if batch.releases:
-            claims = [*batch.acks, *(release.claim for release in batch.releases)]
-        lost = []
-        for claim in claims:
-            there = queues.get(claim.queue)
-            owned = there.claimed.get(claim.id) if there is not None else None
-            if owned is None or owned[1] != session:
-                lost.append(claim)
-        return lost
+        claims = [*batch.acks, *(release.claim for release in batch.releases)]
+        return [claim for claim in claims if not self._owns(claim, batch.session)]
+
+    def _owns(self, claim: Claim, session: str) -> bool:
+        there = self._host.queues.get(claim.queue)
+        owned = there.claimed.get(claim.id) if there is not None else None
+        return owned is not None and owned[1] == session
 
     def _make_ready(self, queue: _Queue, item: _Item) -> None:
         if item.ttl is not None and item.expires_at is None:
@@ -284,11 +280,8 @@ class MemoryStore:
             self._make_ready(queue, item)
 
     def _release(self, queue: str, message_id: str, is_delivered: bool) -> None:
-        there = self._host.queues.get(queue)
-        owned = None if there is None else there.claimed.pop(message_id, None)
-        if there is None or owned is None:
-            return
-        item, _ = owned
+        there = self._host.queues[queue]
+        item, _ = there.claimed.pop(message_id)
         if is_delivered:
             item.deliveries += 1
         self._make_ready(there, item)
@@ -312,7 +305,8 @@ class MemoryStore:
             ((item, _),) = queue.take(1)
             if limit.keep_dropped:
                 queue.claimed[item.id] = (item, session)
-                dropped.append(Claimed(Claim(name, item.id), item.envelope, item.deliveries))
+                claim, priority = Claim(name, item.id), item.priority
+                dropped.append(Claimed(claim, item.envelope, item.deliveries, priority=priority))
         return dropped
 
     def claim(self, wants: Sequence[Want], session: str, limit: int) -> list[Claimed]:
@@ -397,6 +391,7 @@ class MemoryStore:
     def begin(self, session: str, ttl: float) -> None:
         with self._host.changed:
             self._host.sessions[session] = self._clock() + ttl
+            self._host.lapsed.pop(session, None)
 
     def renew(self, session: str, ttl: float) -> bool:
         with self._host.changed:

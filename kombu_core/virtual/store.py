@@ -24,7 +24,7 @@ from kombu_core.message import Envelope, Malformed
 
 
 class Conflict(Exception):
-    """A document moved since the caller read it; `keys` names the ones that did.
+    """A document moved since the caller read it; `keys` names those that did, as in `expect`.
 
     Control flow between store and core, so it is no part of the public error tree.
     """
@@ -246,7 +246,8 @@ class Store(Protocol):
     def begin(self, session: str, ttl: float) -> None:
         """Create a session (or renew it) whose lease runs out `ttl` seconds from now.
 
-        A session that was over lives again; what it had before stays released.
+        A session that was over lives again, and `reap` does not name it; what it had before stays
+        released.
         """
         ...
 

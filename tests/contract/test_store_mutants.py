@@ -98,6 +98,14 @@ class SettlesForTheDead(Mutant):
         return []
 
 
+class SettlesForAnybody(Mutant):
+    caught_by = "test_a_session_that_lives_lost_nothing"
+
+    def _owns(self, claim: Claim, session: str) -> bool:
+        there = self._host.queues.get(claim.queue)
+        return there is not None and claim.id in there.claimed
+
+
 class PurgesTheClaimed(Mutant):
     caught_by = "test_a_purge_deletes_what_is_ready_and_spares_the_claimed"
 

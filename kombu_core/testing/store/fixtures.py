@@ -9,7 +9,7 @@ import pytest
 
 from kombu_core.message import Envelope
 from kombu_core.testing.store.methods import METHODS, call_form, describe, unwritten
-from kombu_core.virtual.store import Batch, Claimed, CommitResult, Put, Store, Want
+from kombu_core.virtual.store import Batch, Claimed, CommitResult, Put, Release, Store, Want
 
 #: Opens one more store on the same virtual host, empty at the beginning of each test.
 OpenStore = Callable[[], Store]
@@ -63,9 +63,13 @@ class StoreFixtures:
         """Another store on the same virtual host, as of another process."""
         return open_another()
 
+    @pytest.fixture
+    def store_class(self, open_store: OpenStore) -> type:
+        """What `open_store` opens; to be overridden where opening takes long."""
+        return type(open_store())
+
     @pytest.mark.parametrize("name", METHODS)
-    def test_the_method_is_written(self, open_store: OpenStore, name: str) -> None:
-        store_class = type(open_store())
+    def test_the_method_is_written(self, store_class: type, name: str) -> None:
         if name in unwritten(store_class):
             text = f"{store_class.__name__}.{name} is not written yet.\n\n{describe(name)}"
             pytest.fail(text, pytrace=False)
@@ -106,3 +110,10 @@ def bodies(claimed: Sequence[Claimed]) -> list[str]:
 def ack(store: Store, *claimed: Claimed, session: str = ME) -> CommitResult:
     """Commit an ack for each."""
     return store.commit(Batch(acks=[each.claim for each in claimed], session=session))
+
+
+def release(store: Store, *claimed: Claimed, is_delivered: bool = True) -> CommitResult:
+    """Commit a release for each, by the session `me`."""
+    return store.commit(
+        Batch(releases=[Release(each.claim, is_delivered) for each in claimed], session=ME)
+    )

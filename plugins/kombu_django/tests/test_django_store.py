@@ -18,6 +18,10 @@ class TestDjangoStore(StoreContract):
     """The tables are emptied before each test."""
 
     @pytest.fixture
+    def store_class(self) -> type:
+        return DjangoStore
+
+    @pytest.fixture
     def open_store(self, alias: str) -> Iterator[OpenStore]:
         for model in (Document, Message, Session):
             model.objects.using(alias).all().delete()

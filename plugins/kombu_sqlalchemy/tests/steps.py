@@ -6,6 +6,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from sqlalchemy import Connection
+
 from kombu_core.message import Envelope
 from kombu_core.virtual.store import Batch, Claimed, CommitResult, Put, Release, Want
 from kombu_sqlalchemy.store import SQLAlchemyStore
@@ -46,6 +48,16 @@ def rows(store: SQLAlchemyStore, table: str = "messages") -> int:
             lambda connection: queries.rows(connection, f"SELECT count(*) FROM {{{table}}}")
         )[0][0]
     )
+
+
+def empty(store: SQLAlchemyStore) -> None:
+    """Delete all documents, messages and sessions."""
+
+    def delete(connection: Connection) -> None:
+        for table in ("documents", "messages", "sessions"):
+            store.queries.change(connection, f"DELETE FROM {{{table}}}")
+
+    store.database.run(delete)
 
 
 def overwrite(store: SQLAlchemyStore, message: int, body: bytes) -> None:

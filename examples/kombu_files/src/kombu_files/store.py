@@ -234,6 +234,9 @@ class FilesStore:
         while self._is_full(queue, batch, "drop-head"):
             head = self._ready(queue)[0]
             if batch.limits[queue].keep_dropped:
+                if not self._journal.tables["sessions"].get(batch.session):
+                    # Its lease is over: `reap` will give the message back.
+                    self._journal.put("sessions", batch.session, self._journal.now)
                 dropped.append(self._claim(queue, head, batch.session))
             else:
                 self._delete(queue, [str(head.number)])
