@@ -60,12 +60,12 @@ FORMS: Final[Mapping[str, tuple[str, ...]]] = {
 
 def urls() -> Iterator[str]:
     """Yield each form of each installed scheme, on a port where nobody listens."""
-    port = free_port()
     for scheme in default_plugins.schemes():
         for form in (*ANY, *FORMS.get(scheme, ())):
-            yield form.format(scheme=scheme, password=QUOTED, host=HOST, port=port)
+            yield form.format(scheme=scheme, password=QUOTED, host=HOST, port=PORT)
 
 
+PORT: Final = free_port()
 URLS: Final = tuple(urls())
 
 
@@ -195,7 +195,7 @@ def test_the_walk_finds_what_is_shown() -> None:
             shown.check()
 
 
-@pytest.mark.parametrize("url", URLS)
+@pytest.mark.parametrize("url", URLS, ids=lambda url: url.replace(str(PORT), "PORT"))
 def test_nobody_is_there(shown: Shown, url: str) -> None:
     try:
         connection = Connection(url, connect_timeout=1)
