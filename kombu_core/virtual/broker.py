@@ -180,7 +180,16 @@ class Broker:
         return plan
 
     def decide(self, publication: Publication) -> Decided:
-        """Route a message now that is stored later. Raises as `accept`."""
+        """Route a message now that is stored later. Raises as `accept`.
+
+        The default exchange names a queue that may come until then (as RabbitMQ).
+        """
+        envelope = publication.envelope
+        if not envelope.exchange:
+            self._check(publication)
+            decided = Decided(*publication)
+            decided.queues = (envelope.routing_key,)
+            return decided
         while True:
             route, _ = self.accept(publication)
             try:

@@ -228,9 +228,13 @@ class TransactionContract(ContractFixtures):
         declare_bound(other, after, exchange, ["k"])
         other.queue_unbind(before, exchange, "k")
         other.exchange_delete(exchange)
+        publish(channel, "", later := name(), "2")
+        assert ready(other, before) == 0
+        other.queue_declare(later)
         channel.tx_commit()
         assert take(other, before, 1) == ["1"]
         assert take(other, after, 0) == []
+        assert take(other, later, 1) == ["2"]
 
     @requires("transactions")
     def test_a_channel_that_has_confirms_takes_no_transactions(

@@ -61,6 +61,11 @@ class KnownDifferences:
                 ):
                     raise Skipped
 
+    def may_die(self) -> None:
+        """Skip the death of a process that may have messages of a queue with a limit."""
+        if any(map(_is_limited, self._queue_arguments.values())):
+            raise Skipped
+
     def may_return_many(self) -> None:
         """Skip what gives several messages back at once where a consumer waits for the first.
 

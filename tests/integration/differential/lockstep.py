@@ -113,8 +113,11 @@ class Lockstep:
         clock.begin(step)
         outcomes = [side.do(step) for side in self._sides]
         self._check(outcomes, done, "returned or raised")
-        if isinstance(step, _SETTLES_LATER) or (
-            isinstance(step, _MAY_SHOW) and (clock.is_ticking or len(done) % _COUNT_EVERY == 0)
+        # A channel that was closed for an error gives back what it had.
+        if (
+            isinstance(step, _SETTLES_LATER)
+            or outcomes[0][0] == "raised"
+            or (isinstance(step, _MAY_SHOW) and (clock.is_ticking or len(done) % _COUNT_EVERY == 0))
         ):
             self._agree(done)
         elif isinstance(step, _MAY_SHOW):

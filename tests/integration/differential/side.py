@@ -164,11 +164,10 @@ class Side(KnownDifferences):
 
     def close_connection(self, label: str, *, kill: bool) -> None:
         """End a connection, in good order or as if its process died."""
-        connection = self._connections.pop(label, None)
-        if connection is None:
-            raise Skipped
+        connection = self._connections[label]
         transport = connection.transport
         if kill:
+            self.may_die()
             time.sleep(_ON_THE_WAY)
         if kill and isinstance(transport, VirtualTransport):
             self._let_lease_end(transport)
@@ -176,6 +175,7 @@ class Side(KnownDifferences):
             link: socket.socket = transport.wire._socket  # type: ignore[attr-defined]
             link.shutdown(socket.SHUT_RDWR)
         connection.release()
+        del self._connections[label]
         for name in [name for name in self._channels if name[0] == label]:
             self.forget(name)
             del self._channels[name]
