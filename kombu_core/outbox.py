@@ -16,6 +16,7 @@ from kombu_core.connection import Connection
 from kombu_core.entity import Queue
 from kombu_core.exceptions import (
     BatchPublishError,
+    ChannelError,
     KombuError,
     OperationalError,
     OperationTimeoutError,
@@ -148,6 +149,9 @@ def _send(source: Connection, target: Connection, name: str, waiting: list[Messa
     later: list[Message] = []
     for position, message in enumerate(waiting):
         reason = failed.get(position)
+        if isinstance(reason, ChannelError):
+            # It ended the batch, so the others after it failed for no reason of their own.
+            reason = _sent_alone(target, message)
         if reason is None:
             message.ack()
             moved += 1
@@ -157,6 +161,14 @@ def _send(source: Connection, target: Connection, name: str, waiting: list[Messa
             _park(source, name, message, reason)
     waiting[:] = later
     return moved
+
+
+def _sent_alone(target: Connection, message: Message) -> KombuError | None:
+    try:
+        target.default_channel.basic_publish(_restored(message.envelope))
+    except KombuError as error:
+        return error
+    return None
 
 
 def _restored(envelope: Envelope) -> Envelope:

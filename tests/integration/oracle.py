@@ -53,6 +53,7 @@ CAPABILITIES = Capabilities(
     queue_expires=True,
     dead_letters=True,
     max_length=True,
+    max_length_bytes=True,
     single_active_consumer=True,
     consumer_priorities=True,
     delivery_limit=True,

@@ -22,7 +22,7 @@ from kombu_core.transport import Channel, Publication
 class LimitContract(ContractFixtures):
     """x-max-length, x-max-length-bytes and x-overflow."""
 
-    @requires("max_length", "priorities")
+    @requires("max_length_bytes", "priorities")
     def test_a_batch_is_limited_as_if_each_came_by_itself(
         self, channel: Channel, name: Names
     ) -> None:

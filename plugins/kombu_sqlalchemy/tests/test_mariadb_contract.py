@@ -17,11 +17,11 @@ class TestMariaDB(TransportContract):
         return BrokerUnderTest(
             url=f"sqlalchemy+{mariadb_server.url}",
             transport_options={
-                "lease": 0.5,
+                "lease": 1.0,
                 "prefix": f"t{token[:8]}_",
                 "create_tables": True,
             },
-            lease=0.5,
+            lease=1.0,
             dead_url="sqlalchemy+mysql://kombu:secret@127.0.0.1:1/kombu",
             restart=mariadb_server.restart if is_private else None,
             kill=mariadb_server.kill if is_private else None,

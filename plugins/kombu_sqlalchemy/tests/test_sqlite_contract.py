@@ -16,6 +16,6 @@ class TestSQLite(TransportContract):
     def broker(self, tmp_path: Path) -> BrokerUnderTest:
         return BrokerUnderTest(
             url=f"sqlalchemy+sqlite:///{tmp_path / 'queues.db'}",
-            transport_options={"lease": 0.5},
-            lease=0.5,
+            transport_options={"lease": 1.0},
+            lease=1.0,
         )

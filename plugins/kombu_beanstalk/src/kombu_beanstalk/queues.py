@@ -156,7 +156,8 @@ class Queues:
         if excess <= 0:
             return []
         if limit.keep_dropped:
-            return take_head(queue, tube, excess)
+            # As if they had come one by one: the oldest was pushed out first.
+            return sorted(take_head(queue, tube, excess), key=lambda item: int(item.claim.id))
         self.empty(tube, excess)
         return []
 
