@@ -47,7 +47,25 @@ class HangingClients:
     ) -> None: ...
 
 
-class TestBeanstalk(HangingClients, TransportContract):
+class WholeSeconds:
+    """What a server that counts delays in seconds keeps only most of the time."""
+
+    @pytest.mark.xfail(
+        reason="delays are rounded up to whole seconds, so messages that are due within the same "
+        "second may come in any order",
+        strict=False,
+    )
+    def test_delayed_messages_come_in_the_order_of_their_times(
+        self, channel: Channel, name: Names
+    ) -> None:
+        DelayContract.test_delayed_messages_come_in_the_order_of_their_times(
+            self,  # type: ignore[arg-type]  # mixed into a DelayContract below
+            channel,
+            name,
+        )
+
+
+class TestBeanstalk(HangingClients, WholeSeconds, TransportContract):
     """Tubes of its own for each test."""
 
     @pytest.fixture
@@ -56,7 +74,7 @@ class TestBeanstalk(HangingClients, TransportContract):
 
 
 @pytest.mark.broker("beanstalkd")
-class TestBeanstalkWithBinlog(HangingClients, RecoveryContract, DelayContract):
+class TestBeanstalkWithBinlog(HangingClients, WholeSeconds, RecoveryContract, DelayContract):
     """What a restart could break."""
 
     @pytest.fixture
