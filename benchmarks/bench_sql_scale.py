@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Callable
+from multiprocessing.synchronize import Barrier
 
 from bench_scale import depth
 from harness import BODY, Row
@@ -66,8 +66,7 @@ def _shared(url: str, consumers: int, seconds: float) -> float:
     return count / taken
 
 
-def _consume(url: str, seconds: float, begin: object) -> None:
-    wait: Callable[[], object] = getattr(begin, "wait")  # noqa: B009
+def _consume(url: str, seconds: float, begin: Barrier) -> None:
     with kombu_core.Connection(url) as connection:
 
         def handle(message: kombu_core.Message) -> None:
@@ -76,7 +75,7 @@ def _consume(url: str, seconds: float, begin: object) -> None:
             message.ack()
 
         connection.connect()
-        wait()
+        begin.wait()
         queue = kombu_core.Queue("shared")
         with connection.Consumer([queue], on_message=handle, prefetch_count=100):
             try:
