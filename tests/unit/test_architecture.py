@@ -34,7 +34,7 @@ LAYERS = (
     ("plugins",),
     ("virtual.envelope", "virtual.routing", "virtual.store"),
     ("virtual.tables", "virtual.contention", "virtual.driver_errors"),
-    ("virtual.polling",),
+    ("virtual.polling", "virtual.listening"),
     ("virtual.table_store",),
     ("virtual.topology", "virtual.policy", "virtual.deadletter"),
     ("virtual.directory",),

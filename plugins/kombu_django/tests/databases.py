@@ -12,7 +12,13 @@ from typing import TypeVar
 from django.db import connections
 
 from kombu_core import Connection
+from kombu_core.message import Envelope
+from kombu_core.transport import TransportParameters
+from kombu_core.url import parse
+from kombu_core.virtual.store import Claimed
 from kombu_django.models import Message
+from kombu_django.store import DjangoStore
+from kombu_django.transport import DjangoTransport
 
 T = TypeVar("T")
 
@@ -62,6 +68,17 @@ def fork(work: Callable[[], object]) -> int:
         traceback.print_exc()
     finally:
         os._exit(status)
+
+
+def open_store(alias: str, **options: object) -> DjangoStore:
+    """Return a store of a database, to be closed."""
+    return DjangoTransport(TransportParameters(parse(f"django://{alias}"), options)).open_store()
+
+
+def as_envelope(claimed: Claimed) -> Envelope:
+    """Return what was claimed, which is no garbage."""
+    assert isinstance(claimed.content, Envelope)
+    return claimed.content
 
 
 def ended(child: int) -> int:

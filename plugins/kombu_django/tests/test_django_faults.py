@@ -18,15 +18,20 @@ from kombu_core.exceptions import OperationalError
 from kombu_core.message import Envelope
 from kombu_core.testing.brokers import MariaDBServer, PostgresServer, PrivateServer
 from kombu_core.testing.harness import until
-from kombu_core.transport import TransportParameters
-from kombu_core.url import parse
-from kombu_core.virtual.store import Batch, Claimed, Put, Release, Want
+from kombu_core.virtual.store import Batch, Put, Release, Want
 from kombu_django.models import Message
 from kombu_django.publishing import publish, shared_connection
 from kombu_django.store import DjangoStore
-from kombu_django.transport import DjangoTransport
 from plugins.kombu_django.tests.configured import add_database, close_shared, from_url
-from plugins.kombu_django.tests.databases import ended, fork, in_thread, rows_of, taken
+from plugins.kombu_django.tests.databases import (
+    as_envelope,
+    ended,
+    fork,
+    in_thread,
+    open_store,
+    rows_of,
+    taken,
+)
 
 
 @pytest.fixture
@@ -35,15 +40,6 @@ def store(alias: str) -> Iterator[DjangoStore]:
     found = open_store(alias)
     yield found
     found.close()
-
-
-def open_store(alias: str) -> DjangoStore:
-    return DjangoTransport(TransportParameters(parse(f"django://{alias}"), {})).open_store()
-
-
-def as_envelope(claimed: Claimed) -> Envelope:
-    assert isinstance(claimed.content, Envelope)
-    return claimed.content
 
 
 class KilledAt:

@@ -62,7 +62,7 @@ class DjangoDatabase:
             ConnectError: The database cannot be reached.
             AuthenticationError: It refused the credentials.
         """
-        self._give_back(self._take())
+        self._give_back(self.take())
 
     # -- whose transaction -----------------------------------------------------------------
 
@@ -156,6 +156,15 @@ class DjangoDatabase:
         except Error as error:
             raise self.translate(error) from error
 
+    @contextmanager
+    def lending(self, ours: Any) -> Iterator[str]:
+        """The same with one that `take` returned, and that stays with its owner."""
+        try:
+            with self._lent(ours):
+                yield self.alias
+        except Error as error:
+            raise self.translate(error) from error
+
     def translate(self, error: Error) -> Exception:
         """Return the error of ours for one of Django's."""
         return translated(
@@ -167,7 +176,16 @@ class DjangoDatabase:
     @contextmanager
     def _own(self) -> Iterator[None]:
         """Let one of our connections be this thread's."""
-        ours = self._take()
+        ours = self.take()
+        try:
+            with self._lent(ours):
+                yield
+        finally:
+            self._give_back(ours)
+
+    @contextmanager
+    def _lent(self, ours: Any) -> Iterator[None]:
+        """Let a connection be this thread's; it is closed after an error."""
         theirs = connections[self.alias]
         connections[self.alias] = ours
         try:
@@ -181,9 +199,14 @@ class DjangoDatabase:
             raise
         finally:
             connections[self.alias] = theirs
-            self._give_back(ours)
 
-    def _take(self) -> Any:
+    def take(self) -> Any:
+        """Return a connection of our own, for `lending`; `close_wrapper` ends it.
+
+        Raises:
+            ConnectError: The database cannot be reached.
+            AuthenticationError: It refused the credentials.
+        """
         with self._lock:
             if self._is_closed:
                 raise ConnectionLostError("The store is closed")

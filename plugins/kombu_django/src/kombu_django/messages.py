@@ -38,6 +38,7 @@ from kombu_django.statements import (
     exclusive,
     insert,
     insert_guarded,
+    notify,
     states,
 )
 
@@ -89,7 +90,8 @@ class DjangoQueries(DocumentQueries, SessionQueries):
         insert(using, messages)
 
     def notify(self, using: str, queues: Iterable[str]) -> None:
-        """Nobody is told: who waits looks."""
+        """Tell who waits for these queues, when the transaction is committed, on PostgreSQL."""
+        notify(using, set(queues))
 
     def promote(self, using: str, queue: str) -> int:
         """Make delayed messages ready whose time has come; they have their places already."""

@@ -14,7 +14,7 @@ from kombu_core.virtual.topology import queue_key
 from kombu_django.fields import Micros
 from kombu_django.messages import DjangoQueries, batches
 from kombu_django.models import Message
-from kombu_django.statements import exclusive, shared_versions, take_write_lock
+from kombu_django.statements import exclusive, notify, shared_versions, take_write_lock
 
 #: What makes a message the last ready one of its level.
 _AT_THE_END: Final = {"state": READY, "available_at": None, "place": Micros()}
@@ -40,6 +40,7 @@ def requeue(using: str, ids: Sequence[int]) -> int:
     with _writing(using):
         for some in batches(ids):
             found = Message.objects.using(using).filter(id__in=some)
+            queues = set(found.exclude(state=READY).values_list("queue", flat=True))
             claimed = exclusive(found.filter(state=CLAIMED), using).values_list("id", "claimed_by")
             for session in {session for _, session in claimed}:
                 mine = [id_ for id_, whose in claimed if whose == session]
@@ -48,6 +49,7 @@ def requeue(using: str, ids: Sequence[int]) -> int:
                 )
                 changed += len(mine)
             changed += found.filter(state=DELAYED).update(**_AT_THE_END)
+            notify(using, queues)
     return changed
 
 
@@ -64,6 +66,7 @@ def move(using: str, ids: Sequence[int], queue: str) -> int:
         for some in batches(ids):
             found = Message.objects.using(using).filter(id__in=some).exclude(state=CLAIMED)
             moved += found.update(queue=queue, expires_at=None, **_AT_THE_END)
+        notify(using, [queue])
     return moved
 
 

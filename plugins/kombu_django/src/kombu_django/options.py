@@ -27,11 +27,16 @@ class DjangoOptions:
             with a retryable error.
         synchronous: SQLite's level outside of the application's transactions: with FULL a
             confirmed message survives a power failure, with NORMAL the end of the process.
+        listen: Whether a consumer that waits on PostgreSQL is told by NOTIFY, on a connection for
+            each thread that waits (with psycopg 3; else it polls). Say False behind a pooler that
+            gives a connection to others after each transaction: then nothing is set on
+            connections either, and `lock_timeout` is the role's.
     """
 
     lease: float = 30.0
     lock_timeout: float = 10.0
     synchronous: Literal["FULL", "NORMAL"] = "FULL"
+    listen: bool = True
 
     def __post_init__(self) -> None:
         for name in ("lease", "lock_timeout"):

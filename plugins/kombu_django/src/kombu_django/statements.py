@@ -5,13 +5,14 @@ Written so that every database of Django's understands it, but for the ends of t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
 from typing import Any, Final
 
 from django.db import connections
 from django.db.models import QuerySet
 
+from kombu_core.virtual.listening import channel_of
 from kombu_core.virtual.tables import DELAYED, READY
 from kombu_core.virtual.tables import Message as NewMessage
 from kombu_django.fields import CLOCKS
@@ -79,6 +80,22 @@ def insert(using: str, messages: Sequence[NewMessage]) -> None:
             some = messages[start : start + together]
             text = f"{into} VALUES {', '.join([f'({values})'] * len(some))}"
             cursor.execute(text, [value for one in some for value in _values(one, connection)])
+    notify(using, {message.queue for message in messages})
+
+
+def notify(using: str, queues: Collection[str]) -> None:
+    """Tell who waits for queues, at the commit, where the database can.
+
+    Equal notifications of one transaction are one.
+    """
+    if queues and connections[using].vendor == "postgresql":
+        text = "SELECT pg_notify(j.q, '') FROM unnest(%s::text[]) AS j(q)"
+        rows(using, text, [[channel(queue) for queue in queues]])
+
+
+def channel(queue: str) -> str:
+    """Return what is notified of a queue."""
+    return channel_of(Message._meta.db_table, queue)
 
 
 def insert_guarded(using: str, message: NewMessage, expect: Sequence[tuple[str, int]]) -> bool:
@@ -97,8 +114,12 @@ def insert_guarded(using: str, message: NewMessage, expect: Sequence[tuple[str, 
     if expect:
         text += f" WHERE {' AND '.join([there] * len(expect))}"
     guards = [value for guard in sorted(expect) for value in guard]
+    parameters = [*_values(message, connection), *guards]
+    if connection.vendor == "postgresql":
+        text = f"WITH put AS ({text} RETURNING 1) SELECT pg_notify(%s, '') FROM put"
+        parameters.append(channel(message.queue))
     with connection.cursor() as cursor:
-        cursor.execute(text, [*_values(message, connection), *guards])
+        cursor.execute(text, parameters)
         return bool(cursor.rowcount)
 
 

@@ -13,10 +13,11 @@ from kombu_core.options import parse_options
 from kombu_core.transport import TransportParameters
 from kombu_core.url import BrokerURL
 from kombu_core.virtual.joining import JoiningSession
-from kombu_core.virtual.polling import PollingWaiter
+from kombu_core.virtual.polling import PollingWaiter, Waiter
 from kombu_core.virtual.store import Claim, Store
 from kombu_core.virtual.transport import VirtualTransport
 from kombu_django.database import DjangoDatabase
+from kombu_django.listening import PostgreSQLWaiter, can_listen
 from kombu_django.messages import DjangoQueries
 from kombu_django.models import Message, WriteLock
 from kombu_django.options import CAPABILITIES, MAX_BYTES, DjangoOptions
@@ -91,7 +92,7 @@ class DjangoTransport(VirtualTransport):
             largest = database.run(_largest)
             return DjangoStore(
                 database,
-                _waiter(database),
+                _waiter(database, self._options),
                 replace(CAPABILITIES, max_message_bytes=largest),
                 self._give_back,
             )
@@ -161,7 +162,9 @@ def _check_tables(database: DjangoDatabase) -> None:
         )
 
 
-def _waiter(database: DjangoDatabase) -> PollingWaiter[str]:
+def _waiter(database: DjangoDatabase, options: DjangoOptions) -> Waiter:
+    if options.listen and can_listen(database.alias):
+        return PostgreSQLWaiter(database)
     settings: dict[str, Any] = connections[database.alias].settings_dict
     place = " ".join(str(settings.get(part, "")) for part in ("ENGINE", "HOST", "PORT", "NAME"))
     glances = glance if database.vendor == "sqlite" else None

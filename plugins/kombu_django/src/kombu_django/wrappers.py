@@ -63,6 +63,8 @@ def _execute(connection: Any, *statements: str) -> None:
 
 
 def _postgresql(connection: Any, options: DjangoOptions) -> None:
+    if not options.listen:
+        return  # What is set stays with the pooler's connection, and so with others.
     _execute(
         connection,
         f"SET lock_timeout = {round(options.lock_timeout * 1000)}",
