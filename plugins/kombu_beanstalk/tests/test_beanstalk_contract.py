@@ -9,7 +9,6 @@ import pytest
 from kombu_core.testing.brokers import BeanstalkdServer, BrokerServer
 from kombu_core.testing.contract import BrokerUnderTest, TransportContract
 from kombu_core.testing.contract.delay import DelayContract
-from kombu_core.testing.contract.fixtures import StartPeer
 from kombu_core.testing.contract.recovery import RecoveryContract
 from kombu_core.testing.harness import Names
 from kombu_core.transport import Channel
@@ -33,20 +32,6 @@ def durable() -> Iterator[BeanstalkdServer]:
         yield server
 
 
-class HangingClients:
-    """What beanstalkd 1.12 itself does not do every time."""
-
-    @pytest.mark.xfail(
-        reason="a busy beanstalkd 1.12 may overlook that a time to run is over "
-        "(beanstalkd/beanstalkd#262), so a stopped process may keep its messages until it goes on; "
-        "test_beanstalk_faults looks at both outcomes",
-        run=False,
-    )
-    def test_a_process_that_slept_too_long_settles_nothing(
-        self, broker: BrokerUnderTest, channel: Channel, start_peer: StartPeer, name: Names
-    ) -> None: ...
-
-
 class WholeSeconds:
     """What a server that counts delays in seconds keeps only most of the time."""
 
@@ -65,7 +50,7 @@ class WholeSeconds:
         )
 
 
-class TestBeanstalk(HangingClients, WholeSeconds, TransportContract):
+class TestBeanstalk(WholeSeconds, TransportContract):
     """Tubes of its own for each test."""
 
     @pytest.fixture
@@ -74,7 +59,7 @@ class TestBeanstalk(HangingClients, WholeSeconds, TransportContract):
 
 
 @pytest.mark.broker("beanstalkd")
-class TestBeanstalkWithBinlog(HangingClients, WholeSeconds, RecoveryContract, DelayContract):
+class TestBeanstalkWithBinlog(WholeSeconds, RecoveryContract, DelayContract):
     """What a restart could break."""
 
     @pytest.fixture

@@ -9,6 +9,7 @@ PREFIX/VHOST/queue/Q;BORN    the messages of queue Q as it was declared at versi
 PREFIX/VHOST/queue/Q         the messages of a queue that was never declared
 …;late                       of either: its delayed messages, until somebody moves them
 PREFIX/VHOST/limit/Q         one job that whoever puts into the limited queue Q reserves
+PREFIX/VHOST/brake/N         nothing; many of them, for a while: see `brake`
 """
 
 from __future__ import annotations
@@ -79,6 +80,10 @@ class Layout(NamedTuple):
     def limit(self, queue: str) -> str:
         """The tube of the lock of a limited queue."""
         return self._named("limit", queue)
+
+    def brake(self, number: int) -> str:
+        """One of the tubes that slow the server down."""
+        return f"{self.base}brake/{number}"
 
     def _named(self, kind: str, name: str, suffix: str = "") -> str:
         start = f"{self.base}{kind}/"

@@ -40,11 +40,18 @@ class _Session:
 
 
 class Sessions:
-    """The sessions that one store began, and those that it found dead. Thread-safe."""
+    """The sessions that one store began, and those that it found dead. Thread-safe.
 
-    def __init__(self, wires: Wires, layout: Layout) -> None:
+    Args:
+        wires: Connections.
+        layout: The names of the tubes.
+        over: Called when sessions were found that are over.
+    """
+
+    def __init__(self, wires: Wires, layout: Layout, *, over: Callable[[], object]) -> None:
         self._wires = wires
         self._layout = layout
+        self._report_over = over
         self._lock = threading.RLock()
         self._own: dict[str, _Session] = {}
         #: Sessions that are over and not ended, with the alarms that we have.
@@ -98,11 +105,14 @@ class Sessions:
     def reap(self, clean: Clean) -> list[str]:
         """Return all sessions that are over and not ended; look after what else is due."""
         with self._lock:
+            known = len(self._over)
             while True:
                 wire = self._kept.open()
                 turn = wire.follow([self._layout.sessions])
                 (found,) = self._ask([*turn, b"reserve-with-timeout 0"])
                 if found.status != b"RESERVED":
+                    if len(self._over) > known:
+                        self._report_over()
                     return list(self._over)
                 what = json.loads(found.body)
                 if "session" in what:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
+from kombu_beanstalk.brake import Brake
 from kombu_beanstalk.claims import Claims, Source
 from kombu_beanstalk.documents import FRESH, Documents
 from kombu_beanstalk.layout import Layout, late
@@ -79,9 +80,12 @@ class BeanstalkStore:
         self._layout = layout
         locks = Locks(wires)
         self._documents = Documents(wires, layout, locks, max_job_size)
-        ttr = max(1, math.ceil(lease))
+        # A second more than a session, which the server counts in whole ones, too: whoever finds
+        # that it is over has that long to see to it that the server notices the end of its claims.
+        ttr = math.ceil(lease) + 1
         self._queues = Queues(wires, layout, locks, max_job_size=max_job_size, ttr=ttr)
-        self._sessions = Sessions(wires, layout)
+        self._brake = Brake(wires, layout, seconds=ttr + 1)
+        self._sessions = Sessions(wires, layout, over=self._brake.pull)
         self._waiter = Waiter(wires, ttr=ttr)
         self._claims = Claims(wires, self._waiter, lost=self._sessions.lose)
         #: For what commits asked: the table that it was true of, and the tubes.
@@ -254,6 +258,7 @@ class BeanstalkStore:
 
     def reap(self) -> list[str]:
         over = self._sessions.reap(self._clean)
+        self._brake.tidy()
         self._queues.unbury(self._claims.tubes)
         return over
 
@@ -264,5 +269,6 @@ class BeanstalkStore:
             except KombuError:
                 pass  # The server gives it back when the connection ends.
         self._wires.close()
+        self._brake.close()
         self._sessions.close()
         self._claims.close()
