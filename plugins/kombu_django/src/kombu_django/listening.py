@@ -4,20 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from django.db import connections
-
 from kombu_core.virtual.listening import ListeningWaiter, Notifications
 from kombu_core.virtual.tables import QueueState
 from kombu_django.database import DjangoDatabase
 from kombu_django.messages import DjangoQueries
 from kombu_django.statements import channel
 from kombu_django.wrappers import close_wrapper
-
-
-def can_listen(alias: str) -> bool:
-    """Tell whether a database is PostgreSQL by a driver that tells of notifications: psycopg 3."""
-    connection = connections[alias]
-    return connection.vendor == "postgresql" and bool(connection.Database.__name__ == "psycopg")
 
 
 class _Ear:

@@ -30,6 +30,7 @@ from kombu_core.virtual.tables import (
     Taken,
 )
 from kombu_core.virtual.tables import Message as NewMessage
+from kombu_django import claiming
 from kombu_django.fields import Micros
 from kombu_django.models import Message
 from kombu_django.queries import DocumentQueries, SessionQueries
@@ -59,11 +60,10 @@ _EXPIRED: Final = Case(
 class DjangoQueries(DocumentQueries, SessionQueries):
     """All queries of the store; see `kombu_core.virtual.tables.Queries`."""
 
-    #: Two statements: what is locked, and what becomes of it.
-    claims_alone: Final = False
-
     def __init__(self, vendor: str) -> None:
         self._is_guarded_insert = vendor in GUARDED
+        #: Else two statements: what is locked, and what becomes of it.
+        self.claims_alone = claiming.is_known(vendor)
 
     # -- messages in -----------------------------------------------------------------------
 
@@ -114,6 +114,8 @@ class DjangoQueries(DocumentQueries, SessionQueries):
         before: Bound | None = None,
     ) -> list[Taken]:
         """Lease the next ready messages; none if the session is over, or delayed ones are due."""
+        if self.claims_alone:
+            return claiming.claim(using, queue, session, limit, before)
         if Message.objects.using(using).filter(_DUE, queue=queue).exists():
             return []
         found = self._ready(using, queue)
@@ -188,6 +190,8 @@ class DjangoQueries(DocumentQueries, SessionQueries):
 
     def acknowledge(self, using: str, ids: Iterable[int], session: str) -> int:
         """Delete what a session claimed; returns how many there were."""
+        if self.claims_alone:
+            return claiming.acknowledge(using, ids, session)
         return sum(
             self._those(using, some).filter(claimed_by=session).delete()[0]
             for some in batches(sorted(ids))

@@ -46,7 +46,7 @@ def shared_versions(using: str, keys: Sequence[str]) -> dict[str, int]:
         found = Document.objects.using(using).filter(name__in=keys).order_by("name")
         return dict(shared_rows(found.values_list("name", "version"), using))
     names = [_KEY.get_db_prep_value(key, connection) for key in keys]
-    table = _table(connection, Document)
+    table = table_of(connection, Document)
     places = ", ".join(["%s"] * len(names))
     text = f"SELECT name, version FROM {table} WHERE name IN ({places}) ORDER BY name"
     found = rows(using, text + _SHARED[connection.vendor], names)
@@ -71,16 +71,47 @@ def rows(using: str, text: str, parameters: Sequence[Any] = ()) -> list[tuple[An
 
 
 def insert(using: str, messages: Sequence[NewMessage]) -> None:
-    """Insert messages, in order."""
+    """Insert messages, in order, and tell of them."""
     connection = connections[using]
-    into, values = _insert_texts(connection.vendor, _table(connection, Message))
-    together = 1 if connection.vendor == "oracle" else _TOGETHER
-    with connection.cursor() as cursor:
-        for start in range(0, len(messages), together):
-            some = messages[start : start + together]
-            text = f"{into} VALUES {', '.join([f'({values})'] * len(some))}"
-            cursor.execute(text, [value for one in some for value in _values(one, connection)])
+    if connection.vendor == "postgresql":
+        _insert_arrays(using, messages)
+    else:
+        into, values = _insert_texts(connection.vendor, table_of(connection, Message))
+        together = 1 if connection.vendor == "oracle" else _TOGETHER
+        with connection.cursor() as cursor:
+            for start in range(0, len(messages), together):
+                some = messages[start : start + together]
+                text = f"{into} VALUES {', '.join([f'({values})'] * len(some))}"
+                cursor.execute(text, [value for one in some for value in _values(one, connection)])
     notify(using, {message.queue for message in messages})
+
+
+def _insert_arrays(using: str, messages: Sequence[NewMessage]) -> None:
+    """Insert any number of messages by a statement with a parameter for each column."""
+    if not messages:
+        return
+    connection = connections[using]
+    queues, levels, delays, lives, sizes, bodies = map(list, zip(*messages, strict=True))
+    states = [message.state for message in messages]
+    clock = CLOCKS["postgresql"]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"{_into(table_of(connection, Message))} SELECT queue, state, level, size, body, 0, "
+            f"{clock}, {clock} + delay, {clock} + life, COALESCE({clock} + delay, {clock}) "
+            "FROM unnest(CAST(%s AS text[]), CAST(%s AS smallint[]), CAST(%s AS smallint[]), "
+            "CAST(%s AS bigint[]), CAST(%s AS bytea[]), CAST(%s AS bigint[]), "
+            "CAST(%s AS bigint[])) WITH ORDINALITY "
+            "AS p(queue, state, level, size, body, delay, life, number) ORDER BY number",
+            [
+                queues,
+                states,
+                levels,
+                sizes,
+                [connection.Database.Binary(body) for body in bodies],
+                delays,
+                lives,
+            ],
+        )
 
 
 def notify(using: str, queues: Collection[str]) -> None:
@@ -105,9 +136,9 @@ def insert_guarded(using: str, message: NewMessage, expect: Sequence[tuple[str, 
     and then sees the new version; SQLite takes its lock before anything is read.
     """
     connection = connections[using]
-    into, values = _insert_texts(connection.vendor, _table(connection, Message))
+    into, values = _insert_texts(connection.vendor, table_of(connection, Message))
     there = (
-        f"EXISTS (SELECT 1 FROM {_table(connection, Document)} "
+        f"EXISTS (SELECT 1 FROM {table_of(connection, Document)} "
         f"WHERE name = %s AND version = %s{_SHARED[connection.vendor]})"
     )
     text = f"{into} SELECT {values}"
@@ -123,17 +154,21 @@ def insert_guarded(using: str, message: NewMessage, expect: Sequence[tuple[str, 
         return bool(cursor.rowcount)
 
 
+def _into(table: str) -> str:
+    return (
+        f"INSERT INTO {table} (queue, state, level, size, body, "
+        "deliveries, put_at, available_at, expires_at, place)"
+    )
+
+
 @cache
 def _insert_texts(vendor: str, table: str) -> tuple[str, str]:
     """Return the beginning of the statements that insert messages, and one row of values."""
     clock = CLOCKS[vendor]
     kind = {"mysql": "SIGNED", "oracle": "NUMBER(19)"}.get(vendor, "bigint")
     later = f"{clock} + CAST(%s AS {kind})"
-    into = (
-        f"INSERT INTO {table} (queue, state, level, size, body, "
-        "deliveries, put_at, available_at, expires_at, place)"
-    )
-    return into, f"%s, %s, %s, %s, %s, 0, {clock}, {later}, {later}, COALESCE({later}, {clock})"
+    values = f"%s, %s, %s, %s, %s, 0, {clock}, {later}, {later}, COALESCE({later}, {clock})"
+    return _into(table), values
 
 
 def _values(message: NewMessage, connection: Any) -> list[Any]:
@@ -151,7 +186,7 @@ def now(using: str) -> int:
 
 def take_write_lock(using: str) -> None:
     """Let SQLite lock the file for writing: a statement that would write does, if it finds any."""
-    table = _table(connections[using], WriteLock)
+    table = table_of(connections[using], WriteLock)
     with connections[using].cursor() as cursor:
         cursor.execute(f"UPDATE {table} SET value = 0 WHERE id < 0")
 
@@ -169,7 +204,7 @@ def states(using: str, queues: Sequence[str]) -> list[tuple[int, bool, int | Non
     That is in microseconds from now; None: no message is delayed.
     """
     connection = connections[using]
-    table = _table(connection, Message)
+    table = table_of(connection, Message)
     clock = CLOCKS[connection.vendor]
     parts, parameters = [], []
     for number, queue in enumerate(queues):
@@ -185,7 +220,8 @@ def states(using: str, queues: Sequence[str]) -> list[tuple[int, bool, int | Non
     return [(number, bool(is_ready), due) for number, is_ready, due in found]
 
 
-def _table(connection: Any, model: Any) -> str:
+def table_of(connection: Any, model: Any) -> str:
+    """Return the name of a model's table, quoted."""
     return str(connection.ops.quote_name(model._meta.db_table))
 
 

@@ -17,13 +17,14 @@ from kombu_core.virtual.polling import PollingWaiter, Waiter
 from kombu_core.virtual.store import Claim, Store
 from kombu_core.virtual.transport import VirtualTransport
 from kombu_django.database import DjangoDatabase
-from kombu_django.listening import PostgreSQLWaiter, can_listen
+from kombu_django.listening import PostgreSQLWaiter
 from kombu_django.messages import DjangoQueries
 from kombu_django.models import Message, WriteLock
 from kombu_django.options import CAPABILITIES, MAX_BYTES, DjangoOptions
 from kombu_django.readiness import require_django
 from kombu_django.statements import glance, rows
 from kombu_django.store import DjangoStore
+from kombu_django.wrappers import is_psycopg3
 
 
 class DjangoSession(JoiningSession):
@@ -163,7 +164,7 @@ def _check_tables(database: DjangoDatabase) -> None:
 
 
 def _waiter(database: DjangoDatabase, options: DjangoOptions) -> Waiter:
-    if options.listen and can_listen(database.alias):
+    if options.listen and is_psycopg3(connections[database.alias]):
         return PostgreSQLWaiter(database)
     settings: dict[str, Any] = connections[database.alias].settings_dict
     place = " ".join(str(settings.get(part, "")) for part in ("ENGINE", "HOST", "PORT", "NAME"))

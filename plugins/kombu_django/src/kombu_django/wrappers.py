@@ -14,6 +14,9 @@ from kombu_django.options import DjangoOptions
 #: Settings that belong to the application's own connections.
 _THEIRS: Final = frozenset({"pool", "isolation_level", "assume_role", "server_side_binding"})
 
+#: A statement that is used so often is prepared.
+_USES_UNPREPARED: Final = 3
+
 
 def open_wrapper(alias: str, options: DjangoOptions) -> Any:
     """Connect, in autocommit mode. Any thread may use what is returned, one at a time."""
@@ -27,6 +30,8 @@ def open_wrapper(alias: str, options: DjangoOptions) -> Any:
     chosen = {key: value for key, value in settings["OPTIONS"].items() if key not in _THEIRS}
     if found.vendor == "sqlite":
         chosen["timeout"] = options.lock_timeout
+    elif options.listen and is_psycopg3(found):
+        chosen |= {"server_side_binding": True, "prepare_threshold": _USES_UNPREPARED}
     found.settings_dict = {**settings, "OPTIONS": chosen, "AUTOCOMMIT": True}
     found.inc_thread_sharing()
     try:
@@ -36,6 +41,11 @@ def open_wrapper(alias: str, options: DjangoOptions) -> Any:
         close_wrapper(found)
         raise
     return found
+
+
+def is_psycopg3(connection: Any) -> bool:
+    """Tell whether this is PostgreSQL, by the driver that prepares and tells of notifications."""
+    return connection.vendor == "postgresql" and bool(connection.Database.__name__ == "psycopg")
 
 
 def close_wrapper(ours: Any) -> None:

@@ -1,0 +1,100 @@
+"""Claiming and acknowledging by one statement each, where an UPDATE returns what it changed.
+
+The models need several for a claim, and build each of them anew.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from functools import cache
+from typing import Any, Final, NamedTuple
+
+from django.db import connections
+
+from kombu_core.virtual.tables import CLAIMED, DELAYED, READY, Bound, Taken
+from kombu_django.fields import CLOCKS
+from kombu_django.models import Message, Session
+from kombu_django.statements import rows, table_of
+
+
+class _Words(NamedTuple):
+    """What a database says in its own way."""
+
+    #: A list of numbers that is one parameter.
+    ids: str
+    #: The two ends of a list that a SELECT makes.
+    begin: str
+    end: str
+    #: At the end of a SELECT: others may lock its rows so, too; others skip its rows.
+    share: str = ""
+    skip: str = ""
+
+
+_WORDS: Final = {
+    "postgresql": _Words(
+        "= ANY(CAST(%s AS bigint[]))",
+        "= ANY(ARRAY(",
+        "))",
+        " FOR SHARE",
+        " FOR UPDATE SKIP LOCKED",
+    ),
+    # It takes its lock before anything is read.
+    "sqlite": _Words("IN (SELECT value FROM json_each(%s))", "IN (", ")"),
+}
+
+
+def is_known(vendor: str) -> bool:
+    """Tell whether a kind of database is one of these."""
+    return vendor in _WORDS
+
+
+def claim(
+    using: str, queue: str, session: str, limit: int, before: Bound | None = None
+) -> list[Taken]:
+    """See `kombu_core.virtual.tables.Queries.claim`."""
+    connection = connections[using]
+    parameters: list[Any] = [session, queue, session, queue]
+    if before is not None:
+        parameters += [before.level, before.id, before.id]
+    tables = table_of(connection, Message), table_of(connection, Session)
+    text = _claim(connection.vendor, *tables, is_bounded=before is not None)
+    found = rows(using, text, [*parameters, limit])
+    return [
+        Taken(id_, level, deliveries, bool(is_expired), bytes(body))
+        for level, _, id_, deliveries, is_expired, body in sorted(found)
+    ]
+
+
+@cache
+def _claim(vendor: str, messages: str, sessions: str, *, is_bounded: bool) -> str:
+    words, clock = _WORDS[vendor], CLOCKS[vendor]
+    bound = (
+        f"AND expires_at <= {clock} AND (level, place, id) < (CAST(%s AS bigint), "
+        f"COALESCE((SELECT place FROM {messages} WHERE id = %s), 0), CAST(%s AS bigint))"
+    )
+    return f"""
+UPDATE {messages} SET state = {CLAIMED}, claimed_by = %s WHERE id {words.begin}
+  SELECT id FROM {messages} WHERE queue = %s AND state = {READY}
+  AND EXISTS (SELECT 1 FROM {sessions}
+    WHERE name = %s AND NOT lapsed AND lease_end > {clock}{words.share})
+  AND NOT EXISTS (SELECT 1 FROM {messages}
+    WHERE queue = %s AND state = {DELAYED} AND available_at <= {clock})
+  {bound if is_bounded else ""}
+  ORDER BY level, place, id LIMIT %s{words.skip}
+{words.end}
+RETURNING level, place, id, deliveries, expires_at <= {clock}, body
+"""
+
+
+def acknowledge(using: str, ids: Iterable[int], session: str) -> int:
+    """See `kombu_core.virtual.tables.Queries.acknowledge`."""
+    connection = connections[using]
+    chosen = _WORDS[connection.vendor].ids
+    named = sorted(ids)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"DELETE FROM {table_of(connection, Message)} WHERE id {chosen} AND claimed_by = %s",
+            [json.dumps(named) if connection.vendor == "sqlite" else named, session],
+        )
+        return int(cursor.rowcount)
