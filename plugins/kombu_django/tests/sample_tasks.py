@@ -51,3 +51,9 @@ def linger(place: str) -> None:
         file.write(f"{os.getpid()}\n")
     if first:
         time.sleep(60)
+
+
+@task()
+def produce(value: Any, as_set: bool = False) -> Any:
+    """Return what is wanted."""
+    return set(value) if as_set else value

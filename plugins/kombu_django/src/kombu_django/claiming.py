@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from django.db import connections
 
-from kombu_core.virtual.tables import CLAIMED, DELAYED, READY, Bound, Taken
+from kombu_core.virtual.tables import CLAIMED, READY, Bound, Taken
 from kombu_django.fields import CLOCKS
 from kombu_django.models import Message, Session
 from kombu_django.statements import rows, table_of
@@ -79,7 +79,7 @@ UPDATE {messages} SET state = {CLAIMED}, claimed_by = %s WHERE id {words.begin}
   AND EXISTS (SELECT 1 FROM {sessions}
     WHERE name = %s AND NOT lapsed AND lease_end > {clock}{words.share})
   AND NOT EXISTS (SELECT 1 FROM {messages}
-    WHERE queue = %s AND state = {DELAYED} AND available_at <= {clock})
+    WHERE queue = %s AND available_at <= {clock})
   {bound if is_bounded else ""}
   ORDER BY level, place, id LIMIT %s{words.skip}
 {words.end}

@@ -22,7 +22,6 @@ from django.db.models import (
 from kombu_core.virtual.store import Conflict
 from kombu_core.virtual.tables import (
     CLAIMED,
-    DELAYED,
     MAX_PRIORITY,
     READY,
     Bound,
@@ -49,7 +48,8 @@ _PROMOTED: Final = 1000
 _IDS: Final = 900
 
 _IN_ORDER: Final = ("level", "place", "id")
-_DUE: Final = Q(state=DELAYED, available_at__lte=Micros())
+#: Delayed messages, which alone have such a time, and an index of it.
+_DUE: Final = Q(available_at__lte=Micros())
 _EXPIRED: Final = Case(
     When(expires_at__lte=Micros(), then=Value(True)),
     default=Value(False),

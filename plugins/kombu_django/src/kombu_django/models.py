@@ -46,6 +46,7 @@ class Message(models.Model):
     put_at = models.BigIntegerField()
     #: When it became ready, or will: its place among those of its level.
     place = models.BigIntegerField()
+    #: Of delayed ones only.
     available_at = models.BigIntegerField(null=True)
     expires_at = models.BigIntegerField(null=True)
     #: Of the application's body, which is the end of `body`.
@@ -103,3 +104,41 @@ class Queue(Document):
 
     def __str__(self) -> str:
         return str(self.name).partition("/")[2]
+
+
+class TaskRecord(models.Model):
+    """What became of a task of Django's Tasks framework; the lists and values are JSON."""
+
+    class Status(models.TextChoices):
+        READY = "READY", "ready"
+        RUNNING = "RUNNING", "running"
+        FAILED = "FAILED", "failed"
+        SUCCESSFUL = "SUCCESSFUL", "successful"
+
+    id = models.CharField(primary_key=True, max_length=255)
+    #: Alias in TASKS, and path of the function.
+    backend = models.CharField(max_length=255)
+    task = models.TextField()
+    queue_name = models.CharField(max_length=255)
+    priority = models.SmallIntegerField()
+    run_after = models.DateTimeField(null=True)
+    args = models.TextField()
+    kwargs = models.TextField()
+    status = models.CharField(max_length=10, choices=Status.choices)
+    return_value = models.TextField(default="null")
+    #: Pairs of the path of an exception's class and a traceback.
+    errors = models.TextField(default="[]")
+    #: One for each attempt.
+    worker_ids = models.TextField(default="[]")
+    enqueued_at = models.DateTimeField(null=True)
+    started_at = models.DateTimeField(null=True)
+    last_attempted_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+    expires_at = models.DateTimeField(null=True, db_index=True)
+
+    class Meta:
+        verbose_name = "task result"
+        default_permissions = ("delete", "view")
+
+    def __str__(self) -> str:
+        return f"{self.task} {self.pk}"

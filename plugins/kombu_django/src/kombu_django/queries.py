@@ -17,7 +17,7 @@ from kombu_core.virtual.store import Conflict
 from kombu_core.virtual.tables import CLAIMED, READY
 from kombu_django.fields import Micros
 from kombu_django.models import Document, Message, Session, WriteLock
-from kombu_django.statements import exclusive, shared_rows, shared_versions
+from kombu_django.statements import documents, exclusive, shared_rows, shared_versions
 
 #: The one row that there is in the table of the lock.
 _LOCK: Final = 1
@@ -28,15 +28,7 @@ class DocumentQueries:
 
     def read(self, using: str, keys: Sequence[str]) -> dict[str, tuple[int, bytes]]:
         """See `kombu_core.virtual.tables.Queries`, as for all methods."""
-        found = Document.objects.using(using).filter(name__in=keys)
-        columns = found.values_list("name", "version", "value")
-        if connections[using].in_atomic_block:
-            # In a transaction that sees but what was there when it began, this sees the present,
-            # which is what a publish in it will be held against.
-            rows = shared_rows(columns, using)
-        else:
-            rows = list(columns)
-        return {text(name): (version, bytes(value)) for name, version, value in rows}
+        return {name: (version, value) for name, version, value in documents(using, keys)}
 
     def lock(self, using: str, keys: Iterable[str]) -> dict[str, int]:
         """Lock the documents that are there, in order, and return their versions."""
@@ -155,11 +147,6 @@ class SessionQueries:
         if queues:
             found.update(state=READY, claimed_by=None, deliveries=F("deliveries") + 1)
         return queues
-
-
-def text(name: str | bytes) -> str:
-    """Return a name as a cursor gave it."""
-    return name.decode() if isinstance(name, bytes) else name
 
 
 def text_after(prefix: str) -> str | None:

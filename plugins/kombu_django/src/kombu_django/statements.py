@@ -13,7 +13,7 @@ from django.db import connections
 from django.db.models import QuerySet
 
 from kombu_core.virtual.listening import channel_of
-from kombu_core.virtual.tables import DELAYED, READY
+from kombu_core.virtual.tables import READY
 from kombu_core.virtual.tables import Message as NewMessage
 from kombu_django.fields import CLOCKS
 from kombu_django.models import Document, Message, WriteLock
@@ -39,18 +39,41 @@ def shared_rows(queryset: QuerySet[Any], using: str) -> list[tuple[Any, ...]]:
     return rows(using, text + end, parameters)
 
 
+def documents(using: str, keys: Sequence[str]) -> list[tuple[str, int, bytes]]:
+    """Return name, version and value of the documents that are there.
+
+    In a transaction that sees but what was there when it began, this sees the present, which is
+    what a publish in it will be held against.
+    """
+    is_shared = bool(connections[using].in_atomic_block)
+    found = _documents(using, keys, ("name", "version", "value"), is_shared=is_shared)
+    return [(name, version, bytes(value)) for name, version, value in found]
+
+
 def shared_versions(using: str, keys: Sequence[str]) -> dict[str, int]:
     """Return the versions of the documents that are there, locked as by `shared_rows`."""
+    return dict(_documents(using, keys, ("name", "version"), is_shared=True))
+
+
+def _documents(
+    using: str, keys: Sequence[str], columns: Sequence[str], *, is_shared: bool
+) -> list[Any]:
     connection = connections[using]
     if connection.vendor not in _SHARED:
-        found = Document.objects.using(using).filter(name__in=keys).order_by("name")
-        return dict(shared_rows(found.values_list("name", "version"), using))
+        query = Document.objects.using(using).filter(name__in=keys).order_by("name")
+        asked = query.values_list(*columns)
+        return shared_rows(asked, using) if is_shared else list(asked)
+    # The models would build it anew each time, in more time than it takes.
     names = [_KEY.get_db_prep_value(key, connection) for key in keys]
-    table = table_of(connection, Document)
     places = ", ".join(["%s"] * len(names))
-    text = f"SELECT name, version FROM {table} WHERE name IN ({places}) ORDER BY name"
-    found = rows(using, text + _SHARED[connection.vendor], names)
-    return {name.decode() if isinstance(name, bytes) else name: number for name, number in found}
+    text = (
+        f"SELECT {', '.join(columns)} FROM {table_of(connection, Document)} "
+        f"WHERE name IN ({places}) ORDER BY name"
+    )
+    found = rows(using, text + (_SHARED[connection.vendor] if is_shared else ""), names)
+    if connection.vendor == "mysql":
+        return [(name.decode(), *rest) for name, *rest in found]
+    return found
 
 
 def exclusive(queryset: QuerySet[Any], using: str, *, skips: bool = False) -> QuerySet[Any]:
@@ -212,7 +235,8 @@ def states(using: str, queues: Sequence[str]) -> list[tuple[int, bool, int | Non
             f"SELECT {number}, "
             f"CASE WHEN EXISTS (SELECT 1 FROM {table} WHERE queue = %s AND state = {READY}) "
             "THEN 1 ELSE 0 END, "
-            f"(SELECT MIN(available_at) FROM {table} WHERE queue = %s AND state = {DELAYED}) "
+            f"(SELECT MIN(available_at) FROM {table} "
+            "WHERE queue = %s AND available_at IS NOT NULL) "
             f"- {clock}{_bare(connection)}"
         )
         parameters += [_QUEUE.get_db_prep_value(queue, connection)] * 2

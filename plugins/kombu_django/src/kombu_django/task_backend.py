@@ -8,27 +8,34 @@
                 "URL": "django://",            # or amqp://..., redis://..., the default is this
                 "TRANSPORT_OPTIONS": {},
                 "PREFIX": "tasks.",            # what the names of the queues begin with
+                "RESULTS": True,               # whether they are kept, or the alias of a database
+                "RESULT_EXPIRES": 86400,       # seconds after the task's end; None: for ever
             },
         }
     }
 
-`manage.py kombu_tasks` runs what was enqueued. Results are not kept.
+`manage.py kombu_tasks` runs what was enqueued. Results are kept in the database that has the
+queues; with another transport only if RESULTS says so, where the routers want them.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
 from typing import Any, Final
 
 from django.core.checks import CheckMessage, Error
+from django.db import DEFAULT_DB_ALIAS, connections, router, transaction
 from django.utils import timezone
 
 from kombu_core.connection import Connection
 from kombu_core.entity import Queue
 from kombu_core.exceptions import KombuError
-from kombu_core.url import scheme_of
+from kombu_core.url import parse, scheme_of
 from kombu_django.configuration import transport_options
+from kombu_django.models import TaskRecord
 from kombu_django.sharing import shared
 from kombu_django.task_framework import (
     BaseTaskBackend,
@@ -36,12 +43,16 @@ from kombu_django.task_framework import (
     TaskResultStatus,
     task_enqueued,
 )
+from kombu_django.task_results import TaskResults
+from kombu_django.transport import alias_of
 
 #: The framework's priorities go from -100 to 100.
 _LOWEST: Final = -100
 _HIGHEST: Final = 100
 
-_OPTIONS: Final = frozenset({"URL", "TRANSPORT_OPTIONS", "PREFIX"})
+_OPTIONS: Final = frozenset({"URL", "TRANSPORT_OPTIONS", "PREFIX", "RESULTS", "RESULT_EXPIRES"})
+#: Seconds.
+_A_DAY: Final = 24 * 60 * 60.0
 
 #: What may run, by alias of the backend and path of the function: what was defined in this
 #: process. A message names one of these, and never a module to import.
@@ -54,12 +65,37 @@ class KombuBackend(BaseTaskBackend):
     supports_defer = True
     supports_async_task = True
     supports_priority = True
-    supports_get_result = False
 
     def __init__(self, alias: str, params: Mapping[str, Any]) -> None:
         super().__init__(alias, params)
         self.url: str = self.options.get("URL", "django://")
         self.prefix: str = self.options.get("PREFIX", "tasks.")
+        self.on_django = self.url.startswith("django:")
+        self._kept: bool | str = self.options.get("RESULTS", self.on_django)
+        #: What the framework asks: whether results are kept.
+        self.supports_get_result = self._kept is not False
+
+    @cached_property
+    def results(self) -> TaskResults | None:
+        """The results; None: they are not kept."""
+        if self._kept is False:
+            return None
+        using = str(self._kept)
+        if self._kept is True:
+            url = parse(self.url) if self.on_django else None
+            using = alias_of(url) if url else router.db_for_write(TaskRecord) or DEFAULT_DB_ALIAS
+        expires = self.options.get("RESULT_EXPIRES", _A_DAY)
+        return TaskResults(using, self.alias, expires, self.find)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Make one transaction of what is done to a message and to a result, where that goes."""
+        results = self.results
+        if results is not None and self.on_django and alias_of(parse(self.url)) == results.using:
+            with transaction.atomic(using=results.using):
+                yield
+        else:
+            yield
 
     def validate_task(self, task: Any) -> None:
         """See Django's. Called when a task is defined, too: then it is known to the workers."""
@@ -89,7 +125,7 @@ class KombuBackend(BaseTaskBackend):
     def connect(self) -> Connection:
         """Return a new connection to the broker."""
         given = self.options.get("TRANSPORT_OPTIONS", {})
-        options = {**transport_options(""), **given} if self.url.startswith("django:") else given
+        options = {**transport_options(""), **given} if self.on_django else given
         return Connection(self.url, transport_options=options)
 
     def enqueue(self, task: Any, args: Iterable[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -106,21 +142,49 @@ class KombuBackend(BaseTaskBackend):
         if moment is not None and timezone.is_naive(moment):
             moment = timezone.make_aware(moment)
         now = timezone.now()
-        queue = self.queue(task.queue_name)
-        shared(f"{self.alias} {self.url}", self.connect).Producer(serializer="json").publish(
-            body,
-            routing_key=queue.name,
-            exchange="",
-            message_id=result.id,
-            priority=task.priority - _LOWEST,
-            deliver_at=moment,
-            declare=[self.failed, queue],
-            mandatory=True,
-            timestamp=int(now.timestamp()),
-        )
         object.__setattr__(result, "enqueued_at", now)
+        queue = self.queue(task.queue_name)
+        producer = shared(f"{self.alias} {self.url}", self.connect).Producer(serializer="json")
+        for needed in (self.failed, queue):
+            producer.maybe_declare(needed)
+        with self.together(), self._recorded(result):
+            producer.publish(
+                body,
+                routing_key=queue.name,
+                exchange="",
+                message_id=result.id,
+                priority=task.priority - _LOWEST,
+                deliver_at=moment,
+                mandatory=True,
+                timestamp=int(now.timestamp()),
+            )
         task_enqueued.send(type(self), task_result=result)
         return result
+
+    @contextmanager
+    def _recorded(self, result: Any) -> Iterator[None]:
+        """Write a result down before its message is there, and not if it could not be published."""
+        if self.results is None:
+            yield
+            return
+        self.results.add(result, path_of(result.task))
+        try:
+            yield
+        except BaseException:
+            if not connections[self.results.using].in_atomic_block:  # Else it is undone there.
+                self.results.forget(result.id)
+            raise
+
+    def get_result(self, result_id: str) -> Any:
+        """Return what is known of a task that was enqueued.
+
+        Raises:
+            TaskResultDoesNotExist: Nothing (any more).
+            NotImplementedError: Results are not kept.
+        """
+        if self.results is None:
+            return super().get_result(result_id)
+        return self.results.get(str(result_id))
 
     def check(self, **kwargs: Any) -> list[CheckMessage]:
         """Return what is wrong with the settings; connects to nothing."""
@@ -138,6 +202,14 @@ class KombuBackend(BaseTaskBackend):
             scheme_of(self.url)
         except KombuError as error:
             found.append(Error(f"TASKS[{self.alias!r}]: {error}", id="kombu_django.E007"))
+        if not (isinstance(self._kept, bool) or self._kept in connections.settings):
+            found.append(
+                Error(
+                    f"TASKS[{self.alias!r}]: RESULTS is {self._kept!r}, which DATABASES has not",
+                    hint="It is True, False or the alias of a database.",
+                    id="kombu_django.E009",
+                )
+            )
         return found
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import socket
+import time
 import traceback
-from typing import Any
+from typing import Any, Final
 
 from django.db import close_old_connections
 from django.utils import timezone
 
 from kombu_core.message import Message
-from kombu_django.task_backend import KombuBackend, new_result
+from kombu_django.task_backend import KombuBackend, new_result, path_of
 from kombu_django.task_framework import (
     TaskContext,
     TaskError,
@@ -23,12 +25,17 @@ from kombu_django.task_framework import (
 
 logger = logging.getLogger(__name__)
 
+#: Seconds between two looks for results that expired.
+_TIDY: Final = 60.0
+
 
 class TaskWorker:
     """Runs the tasks of one backend, each once it comes; counts how they ended."""
 
     def __init__(self, backend: KombuBackend) -> None:
         self._backend = backend
+        self._results = backend.results
+        self._tidied = -_TIDY
         self._name = f"{socket.gethostname()}-{os.getpid()}"
         self.handled = 0
         self.failed = 0
@@ -38,43 +45,67 @@ class TaskWorker:
 
         A message that is no known task is rejected: it goes to the queue of the failed.
         """
-        result = self._understood(body, message)
-        if result is None:
-            self.failed += 1
-            message.reject()
-            return
         close_old_connections()
         try:
+            result = self._understood(body, message)
+        except (LookupError, TypeError, ValueError) as error:
+            self._refuse(message, f"A message is no task: {error}")
+            return
+        try:
             self._run(result)
+            with self._backend.together():
+                self._keep(result)
+                message.ack()
+            self._tidy()
         finally:
             close_old_connections()
-        message.ack()
+        task_finished.send(type(self._backend), task_result=result)
         if result.status == TaskResultStatus.SUCCESSFUL:
             self.handled += 1
         else:
             self.failed += 1
 
+    def _keep(self, result: Any) -> None:
+        if self._results is not None:
+            self._results.save(result, path_of(result.task))
+
+    def _tidy(self) -> None:
+        """Delete results that expired, now and then."""
+        if self._results is not None and time.monotonic() >= self._tidied + _TIDY:
+            self._tidied = time.monotonic()
+            self._results.tidy()
+
+    def _refuse(self, message: Message, reason: str) -> None:
+        logger.error("%s", reason)
+        self.failed += 1
+        with self._backend.together():
+            if self._results is not None:
+                self._results.refuse(_id_of(message), reason)
+            message.reject()
+
     def _understood(self, body: Any, message: Message) -> Any:
-        try:
-            path, args, kwargs = body["task"], body["args"], body["kwargs"]
-            task = self._backend.find(path)
-            if task is None:
-                logger.error("There is no task %r in this process", path)
-                return None
-            id_ = message.properties.get("message_id") or ""
-            return new_result(task, id_, args, kwargs, self._backend.alias)
-        except (KeyError, TypeError, ValueError) as error:
-            logger.error("A message is no task: %s", error)
-            return None
+        path, args, kwargs = body["task"], body["args"], body["kwargs"]
+        task = self._backend.find(path)
+        if task is None:
+            raise LookupError(f"there is no task {path!r} in this process")
+        id_ = _id_of(message)
+        if not id_:
+            raise LookupError("it has no id")
+        result = new_result(task, id_, args, kwargs, self._backend.alias)
+        return result if self._results is None else self._results.continued(result)
 
     def _run(self, result: Any) -> None:
         task, now = result.task, timezone.now()
-        _set(result, status=TaskResultStatus.RUNNING, started_at=now, last_attempted_at=now)
+        first = result.started_at or now
+        _set(result, status=TaskResultStatus.RUNNING, started_at=first, last_attempted_at=now)
         result.worker_ids.append(self._name)
+        self._keep(result)
         task_started.send(type(self._backend), task_result=result)
-        first = [TaskContext(task_result=result)] if task.takes_context else []
+        context = [TaskContext(task_result=result)] if task.takes_context else []
         try:
-            value = task.call(*first, *result.args, **result.kwargs)
+            value = task.call(*context, *result.args, **result.kwargs)
+            if self._results is not None:
+                value = json.loads(json.dumps(value))  # As it will be read.
         except Exception as error:
             logger.exception("Task %s failed", result.id)
             kind = type(error)
@@ -88,7 +119,12 @@ class TaskWorker:
         else:
             _set(result, status=TaskResultStatus.SUCCESSFUL, _return_value=value)
         _set(result, finished_at=timezone.now())
-        task_finished.send(type(self._backend), task_result=result)
+
+
+def _id_of(message: Message) -> str:
+    """Return a message's id, or nothing if it is none that a column takes."""
+    found = str(message.properties.get("message_id") or "")
+    return found if found.isprintable() else ""
 
 
 def _set(result: Any, **values: Any) -> None:
