@@ -7,12 +7,16 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 import pytest
 from greenstalk import Client
 
 from kombu_beanstalk.claims import Claims
 from kombu_beanstalk.kept import KeptWire
+from kombu_beanstalk.layout import Layout
+from kombu_beanstalk.queues import Queues
 from kombu_beanstalk.store import BeanstalkStore
 from kombu_beanstalk.wire import Reply
 from kombu_core import Connection, Queue
@@ -21,7 +25,9 @@ from kombu_core.message import Message
 from kombu_core.testing.brokers import BeanstalkdServer, BrokerServer
 from kombu_core.testing.harness import drain_quiet, drain_until, until
 from kombu_core.testing.proxy import TcpProxy
+from kombu_core.transport import Channel
 from kombu_core.virtual.store import Batch, Counts, Drop, Put
+from kombu_core.virtual.topology import queue_key
 from plugins.kombu_beanstalk.tests.steps import claim, envelope, put, settle, words
 
 OpenStore = Callable[..., BeanstalkStore]
@@ -287,6 +293,101 @@ class TestProcesses:
         store.close()
         ours = [tube for tube in raw.tubes() if tube.startswith(f"{token}/default/")]
         assert not [tube for tube in ours if "/queue/" in tube or "/session/" in tube]
+
+
+class TestSleepers:
+    """A publisher sleeps when he has looked where to put, and the world moves on."""
+
+    @pytest.fixture
+    def channel(self, beanstalkd_server: BrokerServer, token: str) -> Iterator[Channel]:
+        with Connection(beanstalkd_server.url, transport_options={"prefix": token}) as connection:
+            yield connection.channel()
+
+    @contextmanager
+    def asleep(self, url: str, token: str) -> Iterator[None]:
+        """A process that publishes to exchange `x`, stopped before the put leaves it."""
+        child = os.fork()
+        if child == 0:
+            publish_asleep(url, token)
+        assert os.WIFSTOPPED(os.waitpid(child, os.WUNTRACED)[1])
+        try:
+            yield
+        finally:
+            os.kill(child, signal.SIGCONT)
+            status = os.waitpid(child, 0)[1]
+        assert os.waitstatus_to_exitcode(status) == 0
+
+    @pytest.mark.parametrize("arguments", [{}, {"x-max-length": 5}], ids=["plain", "limited"])
+    @pytest.mark.parametrize("change", ["unbind", "delete", "declare anew"])
+    def test_the_message_goes_where_it_belongs_when_it_is_put(
+        self,
+        channel: Channel,
+        beanstalkd_server: BrokerServer,
+        token: str,
+        change: str,
+        arguments: dict[str, int],
+    ) -> None:
+        channel.exchange_declare("x", "direct")
+        for queue in ("old", "new"):
+            channel.queue_declare(queue, arguments=arguments)
+        channel.queue_bind("old", "x", "k")
+        with self.asleep(beanstalkd_server.url, token):
+            channel.queue_bind("new", "x", "k")
+            if change == "unbind":
+                channel.queue_unbind("old", "x", "k")
+            else:
+                channel.queue_delete("old")
+            if change == "declare anew":
+                channel.queue_declare("old", arguments=arguments)
+                channel.queue_bind("old", "x", "k")
+        assert channel.queue_declare("new", passive=True).message_count == 1
+        if change != "delete":
+            there = channel.queue_declare("old", passive=True).message_count
+            assert there == (1 if change == "declare anew" else 0)
+
+    def test_what_somebody_had_at_once_is_there_twice(
+        self,
+        channel: Channel,
+        beanstalkd_server: BrokerServer,
+        token: str,
+        open_store: OpenStore,
+        raw: Client[bytes],
+    ) -> None:
+        """It cannot be taken back: at least once."""
+        channel.exchange_declare("x", "direct")
+        for queue in ("old", "new"):
+            channel.queue_declare(queue)
+        (document,) = (store := open_store()).read([queue_key("old")])
+        channel.queue_bind("old", "x", "k")
+        tube = Layout.of(token, "default").queue("old", document.version)
+        with self.asleep(beanstalkd_server.url, token):
+            channel.queue_unbind("old", "x", "k")
+            channel.queue_bind("new", "x", "k")
+            waiting = threading.Thread(target=store.wait, args=(["old"], 30))
+            waiting.start()
+            until(lambda: tube in raw.tubes() and raw.stats_tube(tube)["current-waiting"] == 1)
+        waiting.join()
+        assert store.count("old").ready == store.count("new").ready == 1
+
+
+def publish_asleep(url: str, token: str) -> NoReturn:
+    """Publish to exchange `x`, and stop before the put is sent; ends the process."""
+    send = Queues.put
+
+    def stop(self: Queues, *args: Any) -> list[int]:
+        Queues.put = send  # type: ignore[method-assign]
+        os.kill(os.getpid(), signal.SIGSTOP)
+        return send(self, *args)
+
+    try:
+        Queues.put = stop  # type: ignore[method-assign,assignment]
+        with Connection(url, transport_options={"prefix": token}) as connection:
+            connection.channel().basic_publish(
+                envelope("a")._replace(exchange="x", routing_key="k")
+            )
+        os._exit(0)
+    finally:
+        os._exit(1)
 
 
 class TestFairness:

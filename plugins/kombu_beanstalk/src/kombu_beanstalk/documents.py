@@ -7,6 +7,10 @@ never changes, so a cache is right as long as the root is.
 that was seen up to `FRESH` seconds ago, because whoever changes a document waits for that long
 before he says that it is done: a publish that starts after a bind returned sees the binding.
 
+**And one that takes no time either.** A publisher may be stopped between that look and his put. So
+he asks for the mark of the root in the same packet, after the put: if it is there, nothing had
+moved. If it is not, he looks, and takes back what he put by what does not hold any more.
+
 **Writing** is safe at each step: new pages that no root lists are orphans, which the next writer
 deletes, and the new root is one job. See `table` for why that is a compare-and-set.
 """
@@ -185,14 +189,16 @@ class Documents:
         self._check_size(len(body), "the list of all exchanges, bindings and queues")
         asked = time.monotonic()
         root_put = put(body, priority=root_priority(new))
-        mine, first = wire.ask([*wire.enter(self._layout.topology), root_put, b"peek-ready"])
+        # Its mark goes before the root does: whoever finds it knows that this did not happen.
+        commands = [b"delete %d" % root.mark, root_put, b"peek-ready"]
+        *_, mine, first = wire.ask([*wire.enter(self._layout.topology), *commands])
         if first.number != mine.number and (
             first.status != b"FOUND" or mine.number not in load_root(first.number, first.body).past
         ):
             wire.ask([b"delete %d" % job for job in (mine.number, *jobs)])
             return 0
         self._see(first, asked)
-        written = zip(jobs, made.new, strict=True)
+        written = zip(jobs[:-1], made.new, strict=True)
         self._pages = {**self._pages, **{job: load_page(page[-1]) for job, page in written}}
         self._clean(wire, new._replace(job=mine.number), jobs)
         return made.version
@@ -202,7 +208,8 @@ class Documents:
         for _, _, body in made.new:
             self._check_size(len(body), "a document")
             commands.append(put(body))
-        return [reply.number for reply in wire.ask(commands)] if made.new else []
+        # The last one is the mark.
+        return [reply.number for reply in wire.ask([*commands, put(b"")])]
 
     def _check_size(self, size: int, what: str) -> None:
         if size > self._max_job_size:
@@ -219,7 +226,7 @@ class Documents:
         # All but the last only if those who should have done it died.
         commands += [b"delete %d" % job for job in (*root.waste, *root.past[:3])]
         *_, found = wire.ask([*commands, *wire.enter(self._layout.pages), b"peek-ready"])
-        there = {job for _, job in root.pages}
+        there = {root.mark, *(job for _, job in root.pages)}
         while True:
             # A page that is not buried and older than the root is no other writer's: he would
             # have to make a root that comes before this one.

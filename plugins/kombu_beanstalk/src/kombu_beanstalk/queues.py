@@ -17,6 +17,7 @@ from kombu_beanstalk.layout import (
     late_priority,
 )
 from kombu_beanstalk.lock import Locks
+from kombu_beanstalk.table import Root
 from kombu_beanstalk.wire import Reply, Wire, put, stats
 from kombu_beanstalk.wires import Wires
 from kombu_core.exceptions import ContentTooLargeError, OperationalError
@@ -28,6 +29,8 @@ _PIECE: Final = 200
 #: As many as there are.
 _ALL: Final = (1 << 32) - 1
 
+#: Puts what is at some positions of a batch, and returns the tubes of their queues.
+PutSome = Callable[[Sequence[int]], Mapping[str, str]]
 #: Claims up to so many from the head of a queue's tube.
 TakeHead = Callable[[str, str, int], list[Claimed]]
 
@@ -81,20 +84,35 @@ class Queues:
         """Return the tube of each put; `tubes` are those of the queues."""
         return [late(tubes[item.queue]) if item.delay > 0 else tubes[item.queue] for item in puts]
 
-    def put(self, tubes: Sequence[str], commands: Sequence[bytes]) -> None:
-        """Put one job into each of `tubes`; one round trip for all."""
+    def put(self, tubes: Sequence[str], commands: Sequence[bytes], root: Root) -> list[int]:
+        """Put one job into each of `tubes`; one round trip for all.
+
+        Returns the jobs if the document table may have moved on from `root` before they were all
+        there; nothing if it had not.
+        """
         with self._wires.lent("talk") as wire:
             if len(commands) == 1:
-                replies = wire.ask([*wire.enter(tubes[0]), commands[0]])
+                sent = [*wire.enter(tubes[0]), commands[0]]
             else:
-                turned: list[bytes] = []
+                sent = []
                 for tube, command in zip(tubes, commands, strict=True):
-                    turned += wire.enter(tube)
-                    turned.append(command)
-                replies = wire.ask(turned)
+                    sent += wire.enter(tube)
+                    sent.append(command)
+            if root.mark:
+                sent.append(b"peek %d" % root.mark)
+            else:
+                sent += [*wire.enter(self._layout.topology), b"peek-ready"]
+            *replies, found = wire.ask(sent)
             for reply in replies:
                 if reply.status != b"INSERTED":
                     self._refuse(wire, reply)
+        if found.status == (b"FOUND" if root.mark else b"NOT_FOUND"):
+            return []
+        return [reply.number for reply in replies]
+
+    def take_back(self, jobs: Sequence[int]) -> None:
+        """Delete jobs that were put, but for those that somebody has already."""
+        self._wires.ask([b"delete %d" % job for job in jobs])
 
     @staticmethod
     def _refuse(wire: Wire, reply: Reply) -> None:
@@ -112,12 +130,11 @@ class Queues:
         self,
         puts: Sequence[Put],
         tubes: Mapping[str, str],
-        commands: Sequence[bytes],
+        put: PutSome,
         limits: Mapping[str, Limit],
         take_head: TakeHead,
     ) -> tuple[list[int], list[Claimed]]:
         """Put into queues of which some are limited; returns what was refused and pushed out."""
-        places = self.places(puts, tubes)
         limited = {
             queue: limits[queue] for queue in sorted({item.queue for item in puts} & limits.keys())
         }
@@ -137,7 +154,7 @@ class Queues:
                     room[item.queue] -= 1
             kept = [at for at in range(len(puts)) if at not in set(rejected)]
             if kept:
-                self.put([places[at] for at in kept], [commands[at] for at in kept])
+                tubes = {**tubes, **put(kept)}
             dropped = [
                 item
                 for queue, limit in limited.items()

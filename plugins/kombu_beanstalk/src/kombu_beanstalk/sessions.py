@@ -2,8 +2,9 @@
 
 The sign of life of a session is a delayed job in a tube of its own: while there is one that is
 delayed, the session lives. An alarm, a job of the same delay in a tube of all, tells that it may be
-time to look. Renewing puts new ones before it deletes the old, so no crash ends a session early,
-and whoever reserved an alarm and died gives it back for the next.
+time to look; it is put after the sign of life, so it is ready after that. Renewing puts new ones
+before it deletes the old, so no crash ends a session early, and whoever reserved an alarm and died
+gives it back for the next.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class _Session:
     def __init__(self) -> None:
         #: When its lease runs out (monotonic seconds), or a little later.
         self.ends = 0.0
-        #: Its alarm and its sign of life.
+        #: Its sign of life and its alarm.
         self.jobs: list[int] = []
 
 
@@ -71,12 +72,12 @@ class Sessions:
             own = self._own.get(session) or _Session()
             delay = max(1, math.ceil(ttl))
             own.ends = monotonic() + delay
-            alarm = put(_dump(session=session), delay=delay, ttr=_TTR)
+            alarm = put(_dump(session=session, ttl=delay), delay=delay, ttr=_TTR)
             life = put(b"", delay=delay)
             with self._wires.lent("talk") as wire:
-                commands = [*wire.enter(self._layout.sessions), alarm]
-                commands += [*wire.enter(self._layout.session(session)), life]
-                commands += [b"delete %d" % job for job in reversed(own.jobs)]
+                commands = [*wire.enter(self._layout.session(session)), life]
+                commands += [*wire.enter(self._layout.sessions), alarm]
+                commands += [b"delete %d" % job for job in own.jobs]
                 replies = wire.ask(commands)
             own.jobs = [reply.number for reply in replies[:2]]
             self._own[session] = own
@@ -94,7 +95,7 @@ class Sessions:
             alarms = self._over.pop(session, [])
             with self._wires.lent("talk") as wire:
                 # The signs of life first: what has none, an alarm may still tell of.
-                jobs = reversed(own.jobs) if own else ()
+                jobs = own.jobs if own else ()
                 turn = wire.enter(self._layout.session(session))
                 *_, found = wire.ask([b"delete %d" % job for job in jobs] + turn + [b"peek-ready"])
                 while found.status == b"FOUND":
@@ -116,17 +117,18 @@ class Sessions:
                     return list(self._over)
                 what = json.loads(found.body)
                 if "session" in what:
-                    self._look(what["session"], found)
+                    self._look(what["session"], what["ttl"], found)
                 elif clean(what["queue"], what["tube"]):
                     self._ask([b"delete %d" % found.number])
                 else:
                     self._ask([b"release %d 0 %d" % (found.number, CLEAN_DELAY)])
 
-    def _look(self, session: str, alarm: Reply) -> None:
+    def _look(self, session: str, ttl: int, alarm: Reply) -> None:
         tube = self._layout.session(session)
         (life,) = self._ask([b"stats-tube " + tube.encode()])
         if life.status == b"OK" and int(stats(life.body)["current-jobs-delayed"]):
-            self._ask([b"delete %d" % alarm.number])  # It was renewed, and has a later alarm.
+            # It was renewed; should who did so have died before he put the alarm, this is it.
+            self._ask([b"release %d 0 %d" % (alarm.number, ttl)])
         else:
             self._over.setdefault(session, []).append(alarm.number)
 
@@ -145,5 +147,5 @@ class Sessions:
             self._kept.close()
 
 
-def _dump(**what: str) -> bytes:
+def _dump(**what: str | int) -> bytes:
     return json.dumps(what).encode()

@@ -28,6 +28,7 @@ from kombu_core.virtual.store import (
     Document,
     Drop,
     NotEmpty,
+    Put,
     Want,
     WriteResult,
 )
@@ -49,7 +50,8 @@ _STORED: Final = CommitResult()
 _MOST_GUARDED: Final = 1000
 _LARGEST_GUARDED: Final = 100
 
-_Guard = tuple[tuple[str, ...], tuple[tuple[str, int], ...]]
+_Expect = tuple[tuple[str, int], ...]
+_Guard = tuple[tuple[str, ...], _Expect]
 
 
 class BeanstalkStore:
@@ -150,17 +152,17 @@ class BeanstalkStore:
         return {name: self._tube(name, rows) for name in names}
 
     def _guard(
-        self, queues: tuple[str, ...], expect: tuple[tuple[str, int], ...]
-    ) -> Mapping[str, str]:
-        """Return the tubes of queues if no expected version moved.
+        self, queues: tuple[str, ...], expect: _Expect, age: float
+    ) -> tuple[Root, Mapping[str, str]]:
+        """Return the table at most `age` seconds ago, and the tubes of queues in it.
 
         Raises:
             Conflict: One did.
         """
-        root = self._documents.root(FRESH)
+        root = self._documents.root(age)
         seen, tubes = self._guarded.get((queues, expect), (None, {}))
         if seen is root:
-            return tubes
+            return root, tubes
         keys = {*map(queue_key, queues), *(key for key, _ in expect)}
         rows = self._documents.rows(keys, root=root)
         moved = [key for key, version in expect if rows[key].version != version]
@@ -171,6 +173,29 @@ class BeanstalkStore:
             if len(self._guarded) >= _MOST_GUARDED:
                 self._guarded.clear()
             self._guarded[queues, expect] = (root, tubes)
+        return root, tubes
+
+    def _put(
+        self, puts: Sequence[Put], commands: Sequence[bytes], expect: _Expect
+    ) -> Mapping[str, str]:
+        """Put by what is true when it is put; returns the tubes of the queues.
+
+        Raises:
+            Conflict: An expected version moved. What was put is taken back, but for what somebody
+                claimed at once: that is there twice, when it is put again.
+        """
+        queues = tuple([put.queue for put in puts])
+        root, tubes = self._guard(queues, expect, FRESH)
+        while jobs := self._queues.put(self._queues.places(puts, tubes), commands, root):
+            try:
+                root, moved = self._guard(queues, expect, 0.0)
+            except Conflict:
+                self._queues.take_back(jobs)
+                raise
+            if moved == tubes:
+                break
+            self._queues.take_back(jobs)
+            tubes = moved
         return tubes
 
     # -- queues ----------------------------------------------------------------------------
@@ -178,13 +203,15 @@ class BeanstalkStore:
     def commit(self, batch: Batch) -> CommitResult:
         puts, acks, releases, expect, session, limits = batch
         if not (acks or releases or limits):
-            tubes = self._guard(tuple([put.queue for put in puts]), tuple(expect))
             if puts:
-                self._queues.put(self._queues.places(puts, tubes), self._queues.encode(puts))
+                self._put(puts, self._queues.encode(puts), tuple(expect))
+            else:
+                self._guard((), tuple(expect), FRESH)
             return _STORED
-        tubes = {}
+        tubes: Mapping[str, str] = {}
         if puts or expect or limits:
-            tubes = self._guard((*[put.queue for put in puts], *limits), tuple(expect))
+            queues = (*[put.queue for put in puts], *limits)
+            _, tubes = self._guard(queues, tuple(expect), FRESH)
         if any(limit.max_bytes is not None for limit in limits.values()):
             raise UnsupportedError("max_length_bytes", self.capabilities.name)
         commands = self._queues.encode(puts)
@@ -197,13 +224,17 @@ class BeanstalkStore:
         rejected: list[int] = []
         dropped: list[Claimed] = []
 
+        def put(positions: Sequence[int]) -> Mapping[str, str]:
+            some = [puts[at] for at in positions]
+            return self._put(some, [commands[at] for at in positions], tuple(expect))
+
         def take_head(queue: str, tube: str, count: int) -> list[Claimed]:
             return self._claims.claim([Source(Want(queue, count), tube)], session, count)
 
         if puts and limits:
-            rejected, dropped = self._queues.put_limited(puts, tubes, commands, limits, take_head)
+            rejected, dropped = self._queues.put_limited(puts, tubes, put, limits, take_head)
         elif puts:
-            self._queues.put(self._queues.places(puts, tubes), commands)
+            self._put(puts, commands, tuple(expect))
         lost = self._claims.settle(acks, releases, session) if settled else []
         if limits:
             for queue in {release.claim.queue for release in releases} & limits.keys():

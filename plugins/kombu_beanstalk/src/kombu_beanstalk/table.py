@@ -5,8 +5,11 @@ change writes new pages, then a new root. The root's priority counts down, so th
 its tube, and of two that came from the same parent the one that was there first: putting a root
 that comes first is the moment at which a change happens, all of it or nothing.
 
+Each root has a mark, an empty job that is deleted before the next root is put. Who finds the mark
+of a root knows that the table has not moved, and needs not to read what may be a long list.
+
     root   {"number": 7, "base": …, "past": [ids of roots before], "waste": [ids of pages before],
-            "pages": [[first key, id], …]}
+            "pages": [[first key, id], …], "mark": id}
     page   [[key, version, born, length], …] LF, then the values one after the other
 """
 
@@ -52,6 +55,8 @@ class Root(NamedTuple):
     pages: tuple[tuple[str, int], ...] = ()
     #: Pages that it replaced, and some of those before: its writer may die before he deletes them.
     waste: tuple[int, ...] = ()
+    #: The job that is there as long as no other root follows; if it is not, one may.
+    mark: int = 0
 
     def page_at(self, key: str) -> int:
         """Return the position of the page where `key` is or would be; 0 if there are none."""
@@ -100,7 +105,8 @@ def change(root: Root, pages: Mapping[int, Page], changes: Mapping[str, bytes | 
 
 
 def next_root(root: Root, made: Change, jobs: Sequence[int]) -> Root:
-    """Return the root after a change whose new pages have these jobs."""
+    """Return the root after a change whose new pages, then its mark, have these jobs."""
+    *written, mark = jobs
     pages = [
         ((position, 0), page)
         for position, page in enumerate(root.pages)
@@ -108,13 +114,13 @@ def next_root(root: Root, made: Change, jobs: Sequence[int]) -> Root:
     ]
     pages += [
         ((position, 1), (first, job))
-        for (position, first, _), job in zip(made.new, jobs, strict=True)
+        for (position, first, _), job in zip(made.new, written, strict=True)
     ]
     past = ((root.job,) if root.job else ()) + root.past
     ordered = tuple(page for _, page in sorted(pages))
     replaced = tuple(root.pages[position][1] for position in sorted(made.replaced))
     waste = replaced + root.waste[:_WASTE]
-    return Root(0, root.number + 1, root.base, past[:PAST], ordered, waste)
+    return Root(0, root.number + 1, root.base, past[:PAST], ordered, waste, mark)
 
 
 def root_priority(root: Root) -> int:
@@ -166,7 +172,7 @@ def load_root(job: int, raw: bytes) -> Root:
     value = json.loads(raw)
     pages = tuple((first, page) for first, page in value["pages"])
     past, waste = tuple(value["past"]), tuple(value["waste"])
-    return Root(job, value["number"], value["base"], past, pages, waste)
+    return Root(job, value["number"], value["base"], past, pages, waste, value["mark"])
 
 
 def _dump(value: object) -> bytes:
