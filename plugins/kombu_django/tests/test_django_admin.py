@@ -14,15 +14,20 @@ from django.db import connections
 from django.test import Client, override_settings
 from django.urls import reverse
 
-from kombu_core import Connection, Queue
+from kombu_core import Connection, Exchange, Queue
+from kombu_core.exceptions import NotFoundError, UnroutableError
 from kombu_core.testing.harness import fetch
 from kombu_core.virtual.topology import queue_key
 from kombu_django.models import Message
 from kombu_django.publishing import publish
+from kombu_django.task_framework import TaskResultDoesNotExist
 from plugins.kombu_django.tests.databases import rows_of, taken
+from plugins.kombu_django.tests.sample_tasks import add, fail
+from plugins.kombu_django.tests.test_django_tasks import work
 
 QUEUES = "admin:kombu_django_queue_changelist"
 MESSAGES = "admin:kombu_django_message_changelist"
+RESULTS = "admin:kombu_django_taskrecord_changelist"
 
 
 class Router:
@@ -175,6 +180,84 @@ class TestDoing:
         assert rows_of("sqlite", queue) == 1
         held.ack()
 
+    def test_deleting_a_queue_tells_what_is_lost(
+        self, admin: Client, connection: Connection, token: str
+    ) -> None:
+        exchange = Exchange(f"{token}-x", "fanout")
+        doomed = Queue(f"{token}-doomed", exchange)
+        doomed(connection).declare()
+        key = queue_key(doomed.name)
+        for delay in (0, 0, 60):
+            publish("x", doomed.name, delay=delay)
+        channel = connection.channel()
+        cancelled: list[str] = []
+        tag = channel.basic_consume(doomed.name, lambda message: None, on_cancel=cancelled.append)
+        fetch(channel, doomed.name)
+        page = _text(_act(admin, QUEUES, "delete_queues", key))
+        assert f"Delete {doomed.name}?" in page
+        assert "has 1 ready, 1 delayed and 1 unacknowledged messages" in page
+        assert "has consumers: 1." in page
+
+        page = _text(_act(admin, QUEUES, "delete_queues", key, confirmed="yes"))
+        assert f"{doomed.name} has messages." in page
+        answer = {"confirmed": "yes", "even_full": "on"}
+        page = _text(_act(admin, QUEUES, "delete_queues", key, **answer))
+        assert "in use" in page
+        assert rows_of("sqlite", doomed.name) == 3
+
+        answer["even_used"] = "on"
+        page = _text(_act(admin, QUEUES, "delete_queues", key, **answer))
+        assert f"{doomed.name} was deleted." in page
+        assert rows_of("sqlite", doomed.name) == 0
+        assert doomed.name not in _text(admin.get(reverse(QUEUES))).replace("was deleted", "")
+        with pytest.raises(UnroutableError):
+            publish("x", "", exchange=exchange.name)
+        connection.drain_events(timeout=10)
+        assert cancelled == [tag]
+        exchange(connection).delete()
+
+    def test_an_empty_queue_goes_with_one_answer(
+        self, admin: Client, connection: Connection, token: str
+    ) -> None:
+        for name in "ab":
+            Queue(f"{token}-{name}")(connection).declare()
+        keys = [queue_key(f"{token}-{name}") for name in "ab"]
+        page = _html(_act(admin, QUEUES, "delete_queues", *keys))
+        assert "even_full" not in page
+        assert "even_used" not in page
+        page = _text(_act(admin, QUEUES, "delete_queues", *keys, confirmed="yes"))
+        for name in "ab":
+            assert f"{token}-{name} was deleted." in page
+            with pytest.raises(NotFoundError):
+                connection.channel().queue_declare(f"{token}-{name}", passive=True)
+
+    def test_what_is_exclusive_stays(
+        self, admin: Client, connection: Connection, token: str
+    ) -> None:
+        Queue(token, exclusive=True)(connection).declare()
+        page = _text(_act(admin, QUEUES, "delete_queues", queue_key(token), confirmed="yes"))
+        assert "was deleted" not in page
+        assert "exclusive" in page.lower() or "locked" in page.lower()
+        assert token in _text(admin.get(reverse(QUEUES)))
+
+    def test_results_of_tasks(self, admin: Client, alias: str, token: str) -> None:
+        result = add.enqueue(4111, b=1)
+        broken = fail.enqueue("<b>no luck</b>")
+        work("default")
+        page = _text(admin.get(reverse(RESULTS)))
+        assert result.id in page
+        page = _text(admin.get(reverse("admin:kombu_django_taskrecord_change", args=[result.id])))
+        assert "4111, b=1" in page
+        assert "4112" in page
+        raw = _html(admin.get(reverse("admin:kombu_django_taskrecord_change", args=[broken.id])))
+        assert "ValueError: &lt;b&gt;no luck" in raw
+        with override_settings(KOMBU={"REDACT": None}):
+            address = reverse("admin:kombu_django_taskrecord_change", args=[result.id])
+            assert "4111" not in _text(admin.get(address)).replace(result.id, "")
+        _act(admin, RESULTS, "delete_selected", result.id, post="yes")
+        with pytest.raises(TaskResultDoesNotExist):
+            result.refresh()
+
     def test_moving_asks_whereto(
         self, admin: Client, queue: str, connection: Connection, token: str
     ) -> None:
@@ -251,11 +334,13 @@ class TestPermissions:
         assert "x" in _text(client.get(_page_of(message)))
         for page, action, selected in (
             (QUEUES, "purge_queues", f"queue/{queue}"),
+            (QUEUES, "delete_queues", f"queue/{queue}"),
             (MESSAGES, "requeue_messages", message),
             (MESSAGES, "move_messages", message),
             (MESSAGES, "delete_selected", message),
         ):
-            _act(client, page, action, selected, confirmed="yes", post="yes", target=queue)
+            answer = {"confirmed": "yes", "post": "yes", "target": queue, "even_full": "on"}
+            _act(client, page, action, selected, **answer)
         assert _ids(queue) == [message]
 
     def test_who_may_delete_may_purge(self, alias: str, queue: str, token: str) -> None:
@@ -263,6 +348,13 @@ class TestPermissions:
         client = _with(token, "view_queue", "delete_message", "view_message")
         _act(client, QUEUES, "purge_queues", f"queue/{queue}", confirmed="yes")
         assert _ids(queue) == []
+
+    def test_who_may_purge_may_not_delete_the_queue(
+        self, alias: str, queue: str, connection: Connection, token: str
+    ) -> None:
+        client = _with(token, "view_queue", "delete_message", "view_message")
+        _act(client, QUEUES, "delete_queues", f"queue/{queue}", confirmed="yes")
+        assert connection.channel().queue_declare(queue, passive=True).queue == queue
 
     def test_nobody_adds_or_edits(self, admin: Client, queue: str) -> None:
         publish("x", queue)

@@ -228,6 +228,23 @@ def test_an_administrator_looks_after_a_shop(page: Page, shop: Connection) -> No
     page.click("input[type=submit]")
     assert rows_of("sqlite", "mails") == 12
 
+    page.browser.get(f"{page.site}kombu_django/queue/")
+    page.tick("mails")
+    page.act("delete_queues")
+    assert "mails has 12 ready, 0 delayed and 0 unacknowledged messages." in page.text
+    assert "mails has consumers: 1." in page.text
+    page.keep("admin-delete")
+    page.browser.find_element(By.NAME, "even_full").click()
+    page.click("input[type=submit]")
+    assert "was deleted" not in page.text  # As it has a consumer.
+    page.tick("mails")
+    page.act("delete_queues")
+    page.browser.find_element(By.NAME, "even_full").click()
+    page.browser.find_element(By.NAME, "even_used").click()
+    page.click("input[type=submit]")
+    assert "The queue mails was deleted." in page.text, page.text
+    assert rows_of("sqlite", "mails") == 0
+
 
 def test_a_body_runs_no_script(page: Page, shop: Connection) -> None:
     publish("<script>document.title = 'taken'</script><img src=x onerror=alert(1)>", "orders.dead")

@@ -59,7 +59,7 @@ def _died_in(headers: dict[str, Any]) -> str:
 def _as_json(queue: str, value: dict[str, Any]) -> str:
     if not value:
         return ""
-    return _redacted(queue, json.dumps(value, default=_plain, indent=1, ensure_ascii=False))
+    return shown(queue, json.dumps(value, default=_plain, indent=1, ensure_ascii=False))
 
 
 def _plain(value: Any) -> str:
@@ -72,7 +72,7 @@ def _shown(queue: str, raw: bytes) -> str:
     except UnicodeDecodeError:
         text = ""
     if text and all(one.isprintable() or one in "\r\n\t" for one in text[:_LONGEST]):
-        return _redacted(queue, text)
+        return shown(queue, text)
     if not raw:
         return ""
     if redaction() is not None:
@@ -81,7 +81,8 @@ def _shown(queue: str, raw: bytes) -> str:
     return raw[:_BYTES].hex(" ") + rest
 
 
-def _redacted(queue: str, text: str) -> str:
+def shown(queue: str, text: str) -> str:
+    """Return as much of a text as may be shown of a queue."""
     redact = redaction()
     if redact is not None:
         text = redact(queue, text) or REDACTED

@@ -1,4 +1,4 @@
-"""What an administrator does to messages: requeue, move, purge. Each is one transaction."""
+"""What an administrator does: requeue, move, purge, delete. Each is one transaction."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from kombu_core.virtual.topology import queue_key
 from kombu_django.fields import Micros
 from kombu_django.messages import DjangoQueries, batches
 from kombu_django.models import Message
+from kombu_django.publishing import shared_connection
 from kombu_django.statements import exclusive, notify, shared_versions, take_write_lock
 
 #: What makes a message the last ready one of its level.
@@ -74,3 +75,20 @@ def purge(using: str, queue: str) -> int:
     """Delete what is ready in a queue; what consumers have stays. Returns how many there were."""
     with _writing(using):
         return DjangoQueries(connections[using].vendor).purge(using, queue)
+
+
+def delete(using: str, queue: str, *, if_empty: bool, if_unused: bool) -> None:
+    """Delete a queue with its bindings and all that is in it; its consumers are told.
+
+    It happens at once, also in a transaction.
+
+    Raises:
+        PreconditionFailedError: It has ready messages, or consumers, and may not have any.
+        ResourceLockedError: It is another connection's own.
+        OperationalError: This thread is in a transaction on SQLite.
+    """
+    channel = shared_connection(using).channel()
+    try:
+        channel.queue_delete(queue, if_empty=if_empty, if_unused=if_unused)
+    finally:
+        channel.close()
