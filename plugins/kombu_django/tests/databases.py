@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import traceback
 import warnings
 from collections.abc import Callable
@@ -34,6 +35,13 @@ def in_thread(work: Callable[[], T]) -> T:
 
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(closing).result()
+
+
+def later(seconds: float, call: Callable[[], object]) -> threading.Timer:
+    """Call something in a thread, in some seconds; returns what is to be joined."""
+    timer = threading.Timer(seconds, in_thread, (call,))
+    timer.start()
+    return timer
 
 
 def rows_of(alias: str, queue: str) -> int:

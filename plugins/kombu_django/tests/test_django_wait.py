@@ -6,17 +6,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 import psycopg
 import pytest
 from django.db import connections, transaction
 
-from kombu_core import Connection, Consumer, Message, Queue
-from kombu_core.exceptions import NothingCameError, OperationalError
+from kombu_core import Connection
+from kombu_core.exceptions import OperationalError
 from kombu_core.testing.brokers import BrokerServer
-from kombu_core.testing.harness import until
 from kombu_core.virtual.store import Claimed, Want
 from kombu_django.listening import PostgreSQLWaiter
 from kombu_django.models import Message as Row
@@ -24,8 +23,14 @@ from kombu_django.operations import move
 from kombu_django.publishing import publish
 from kombu_django.statements import channel
 from kombu_django.store import DjangoStore
-from plugins.kombu_django.tests.configured import add_database, from_url
-from plugins.kombu_django.tests.databases import as_envelope, ended, fork, in_thread, open_store
+from plugins.kombu_django.tests.databases import (
+    as_envelope,
+    ended,
+    fork,
+    in_thread,
+    later,
+    open_store,
+)
 
 _PUBLISHER = """
 import sys, time
@@ -55,12 +60,6 @@ def store(alias: str) -> Iterator[DjangoStore]:
     yield found
     found.end("me")
     found.close()
-
-
-def later(seconds: float, call: Callable[[], object]) -> threading.Timer:
-    timer = threading.Timer(seconds, in_thread, (call,))
-    timer.start()
-    return timer
 
 
 def test_another_process_wakes_it_in_milliseconds(
@@ -200,45 +199,3 @@ class TestListening:
         assert store.wait([queue], 10)
         assert ended(number) == 0
         store.close()
-
-    def test_behind_a_pooler_it_polls_and_sets_nothing(
-        self, alias: str, queue: str, postgres_server: BrokerServer
-    ) -> None:
-        """A pooler would give the connection, with what is set on it, to somebody else."""
-        store = open_store(alias, listen=False)
-        assert not isinstance(store._waiter, PostgreSQLWaiter)
-        timer = later(0.1, lambda: publish("x", queue, using=alias))
-        assert store.wait([queue], 10)
-        timer.join()
-
-        def settings(using: str) -> list[object]:
-            with connections[using].cursor() as cursor:
-                cursor.execute("SELECT count(*) FROM pg_settings WHERE source = 'session'")
-                return list(cursor.fetchone())
-
-        with connections[alias].cursor() as cursor:  # What Django sets.
-            cursor.execute("SELECT count(*) FROM pg_settings WHERE source = 'session'")
-            usual = list(cursor.fetchone())
-        assert store.database.run(settings) == usual
-        store.close()
-
-    def test_the_pool_of_the_application_is_its_own(
-        self, queue: str, postgres_server: BrokerServer
-    ) -> None:
-        """A consumer keeps its connections for as long as it runs."""
-        values = from_url(postgres_server.url)
-        add_database("pooled", migrate=False, **values, OPTIONS={"pool": {"max_size": 1}})
-        received: list[Message] = []
-        with Connection("django://pooled") as connection:
-            connection.Producer(routing_key=queue).publish("x")
-            with Consumer(connection, [Queue(queue)], on_message=received.append, no_ack=True):
-                until(lambda: _drained(connection) or received)
-        assert [message.body for message in received] == [b"x"]
-
-
-def _drained(connection: Connection) -> bool:
-    try:
-        connection.drain_events(timeout=0.1)
-    except NothingCameError:
-        pass
-    return False

@@ -12,7 +12,7 @@ from kombu_core.exceptions import ConfigurationError
 from kombu_django.options import DjangoOptions
 
 #: Settings that belong to the application's own connections.
-_THEIRS: Final = frozenset({"pool", "isolation_level", "assume_role", "server_side_binding"})
+_THEIRS: Final = frozenset({"pool", "isolation_level", "server_side_binding"})
 
 #: A statement that is used so often is prepared.
 _USES_UNPREPARED: Final = 3
