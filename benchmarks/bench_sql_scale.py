@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import tempfile
 import time
+from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Barrier
 
 from bench_scale import depth
@@ -18,7 +19,7 @@ from kombu_core.testing.brokers import PostgresServer
 DEPTHS = (1_000, 1_000_000)
 MANY = 1_000_000
 #: Messages for each crowd of consumers, and what a handler waits for besides computing.
-SHARED, HANDLER_SECONDS = 20_000, 0.001
+SHARED, HANDLER_SECONDS = 40_000, 0.001
 
 
 def rows(rounds: int) -> list[Row]:
@@ -46,43 +47,49 @@ def _crowds(url: str) -> list[Row]:
 
 
 def _shared(url: str, consumers: int, seconds: float) -> float:
-    count = SHARED if not seconds else SHARED // 4
+    """Messages per second from the moment all are ready to the last one that is settled."""
+    count = SHARED if not seconds else SHARED // 2
     context = multiprocessing.get_context("spawn")
     with kombu_core.Connection(url) as connection:
         _fill(connection, "shared", count)
         begin = context.Barrier(consumers + 1)
+        finished: SimpleQueue[float] = context.SimpleQueue()
         workers = [
-            context.Process(target=_consume, args=(url, seconds, begin)) for _ in range(consumers)
+            context.Process(target=_consume, args=(url, seconds, begin, finished))
+            for _ in range(consumers)
         ]
         for worker in workers:
             worker.start()
         begin.wait()
-        started = time.perf_counter()
-        queue = kombu_core.Queue("shared")(connection)
-        while any(worker.is_alive() for worker in workers):
-            time.sleep(0.005)
-        taken = time.perf_counter() - started
-        assert queue.get() is None
+        started = time.monotonic()
+        taken = max(finished.get() for _ in workers) - started
+        for worker in workers:
+            worker.join()
+        assert kombu_core.Queue("shared")(connection).get() is None
     return count / taken
 
 
-def _consume(url: str, seconds: float, begin: Barrier) -> None:
+def _consume(url: str, seconds: float, begin: Barrier, finished: SimpleQueue[float]) -> None:
+    """Consume until nothing comes any more; tell when the last one was settled."""
+    last = 0.0
+
+    def handle(message: kombu_core.Message) -> None:
+        nonlocal last
+        if seconds:
+            time.sleep(seconds)
+        message.ack()
+        last = time.monotonic()
+
     with kombu_core.Connection(url) as connection:
-
-        def handle(message: kombu_core.Message) -> None:
-            if seconds:
-                time.sleep(seconds)
-            message.ack()
-
         connection.connect()
         begin.wait()
         queue = kombu_core.Queue("shared")
         with connection.Consumer([queue], on_message=handle, prefetch_count=100):
             try:
                 while True:
-                    connection.drain_events(timeout=0.1)
+                    connection.drain_events(timeout=0.5)
             except NothingCameError:
-                return
+                finished.put(last)
 
 
 def _through(url: str, plain: str) -> list[Row]:

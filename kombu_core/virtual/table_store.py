@@ -306,7 +306,7 @@ class TableStore(Generic[C]):
         return Counts(found.get(READY, 0), found.get(CLAIMED, 0), found.get(DELAYED, 0))
 
     def purge(self, queue: str) -> int:
-        return self._run_alone(lambda connection: self.queries.purge(connection, queue))
+        return self.database.transact(lambda connection: self.queries.purge(connection, queue))
 
     # -- sessions --------------------------------------------------------------------------
 

@@ -84,9 +84,11 @@ def soonest(states: Iterable[QueueState]) -> float:
 
 
 class Bound(NamedTuple):
-    """A place in a queue: level and id of a message."""
+    """Where a message is in its queue; before it is what is smaller."""
 
     level: int
+    #: When it became ready, or will.
+    place: int
     id: int
 
 
@@ -195,7 +197,7 @@ class Queries(Protocol[C_contra]):
         ...
 
     def promote(self, connection: C_contra, queue: str) -> int:
-        """Let delayed messages whose time has come take places at the end; in a transaction."""
+        """Make delayed messages ready whose time has come; in a transaction."""
         ...
 
     def claim(
@@ -254,11 +256,11 @@ class Queries(Protocol[C_contra]):
         ...
 
     def purge(self, connection: C_contra, queue: str) -> int:
-        """Delete what is ready or due."""
+        """Delete what is ready or due; in a transaction."""
         ...
 
     def drop(self, connection: C_contra, queues: Iterable[str]) -> None:
-        """Delete all there is of queues."""
+        """Delete all there is of queues; in a transaction."""
         ...
 
     # -- sessions --------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 
 from kombu_core.message import Envelope, Malformed
 from kombu_core.testing.store import OpenStore, StoreContract
-from kombu_core.virtual.store import Counts, Store
+from kombu_core.virtual.store import Counts
 from kombu_sqlalchemy.store import SQLAlchemyStore
 from plugins.kombu_sqlalchemy.tests.steps import (
     claim,
@@ -42,10 +42,6 @@ class TestSQLAlchemyStore(StoreContract):
     @pytest.fixture
     def store_class(self) -> type:
         return SQLAlchemyStore
-
-    @pytest.mark.xfail(reason="it takes its place when somebody claims, behind what was put before")
-    def test_a_delayed_message_takes_its_place_when_it_becomes_ready(self, store: Store) -> None:
-        super().test_a_delayed_message_takes_its_place_when_it_becomes_ready(store)
 
 
 class TestRows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,7 @@ from kombu_core.message import Message
 from kombu_core.testing.brokers import BrokerServer
 from kombu_core.transport import TransportParameters
 from kombu_core.url import parse
-from kombu_core.virtual.store import Batch
-from kombu_sqlalchemy import schema
+from kombu_core.virtual.store import Batch, Drop
 from kombu_sqlalchemy.engines import split_url
 from kombu_sqlalchemy.store import SQLAlchemyStore
 from kombu_sqlalchemy.transport import SQLAlchemyTransport
@@ -203,26 +203,31 @@ class TestTables:
         with pytest.raises(ConfigurationError, match="99"):
             open_store()
 
+    @pytest.mark.parametrize("is_cut_off", [False, True])
     def test_older_tables_are_upgraded_in_place(
-        self,
-        store: SQLAlchemyStore,
-        open_store: OpenStore,
-        monkeypatch: pytest.MonkeyPatch,
+        self, store: SQLAlchemyStore, open_store: OpenStore, *, is_cut_off: bool
     ) -> None:
-        """The next release: a column more, and all messages are still there."""
-        put(store, "kept")
-
-        def add_a_column(connection: Any, tables: schema.Tables) -> None:
-            connection.execute(text(f"ALTER TABLE {tables.messages.fullname} ADD COLUMN extra INT"))
-
-        monkeypatch.setattr(schema, "SCHEMA_VERSION", 2)
-        monkeypatch.setattr(schema, "UPGRADES", {1: add_a_column})
+        """Of version 1, which had no places: all messages are there, before those that come."""
+        put(store, "a", "b", queue="old")
+        put(store, "soon", queue="old", delay=0.05)
+        put(store, "late", queue="old", delay=60)
+        with store.database.connect() as connection:
+            if is_cut_off:
+                connection.execute(store.queries.sql("UPDATE {messages} SET place = 0"))
+            else:
+                _take_places_away(connection, store.queries.table)
+            connection.execute(
+                store.queries.sql("UPDATE {meta} SET value = 1 WHERE name = 'schema'")
+            )
         with pytest.raises(ConfigurationError, match="older"):
             open_store(create_tables=False)
         newer = open_store()
         newer.begin("me", 60)
-        assert words(claim(newer)) == ["kept"]
-        open_store()
+        time.sleep(0.06)
+        put(newer, "new", queue="old")
+        assert words(claim(newer, queue="old")) == ["a", "b", "soon", "new"]
+        self.test_metadata_is_all_there_is(newer, {"prefix": newer.queries.table[:-8]})
+        newer.write({}, (), [Drop("old")])
 
     def test_a_schema_and_prefixes_keep_apart(
         self, postgres_server: BrokerServer, token: str
@@ -248,6 +253,27 @@ class TestTables:
             store.close()
 
 
+def _take_places_away(connection: Any, table: str) -> None:
+    """Make the tables of today what they were in version 1."""
+    where = {
+        "sqlite": ("", " WHERE state = 1", " WHERE state = 2"),
+        "postgresql": ("", " WHERE state = 1", " WHERE state = 2"),
+    }.get(connection.dialect.name, ("", "", ""))
+    on = f" ON {table}" if connection.dialect.name in ("mysql", "mariadb") else ""
+    for name in ("in_order", "delayed", "claimed"):
+        connection.exec_driver_sql(f"DROP INDEX {table}_{name}{on}")
+    connection.exec_driver_sql(f"ALTER TABLE {table} DROP COLUMN place")
+    for name, columns, end in (
+        ("in_order", "queue, state, level, id", where[0]),
+        ("delayed", "queue, state, available_at", where[1]),
+        ("claimed", "claimed_by", where[2]),
+    ):
+        connection.exec_driver_sql(f"CREATE INDEX {table}_{name} ON {table} ({columns}){end}")
+    numbers = connection.exec_driver_sql(f"SELECT id FROM {table} ORDER BY id").scalars().all()
+    for number, id_ in enumerate(numbers, 1):
+        connection.exec_driver_sql(f"UPDATE {table} SET id = {number} WHERE id = {id_}")
+
+
 class TestDepth:
     def test_a_claim_costs_the_same_however_long_the_queue_is(
         self, me: SQLAlchemyStore, backend: str
@@ -256,7 +282,7 @@ class TestDepth:
         put(me, *(str(number) for number in range(3000)))
         put(me, "other", queue="p")
         table = f"FROM {me.queries.table} WHERE queue = 'q' AND state = 0"
-        statement = f"SELECT id {table} ORDER BY level, id LIMIT 10"
+        statement = f"SELECT id {table} ORDER BY level, place, id LIMIT 10"
         explain = {"sqlite": "EXPLAIN QUERY PLAN ", "postgresql": "EXPLAIN "}
         with me.database.connect() as connection:
             found = connection.exec_driver_sql(explain.get(backend, "EXPLAIN ") + statement)

@@ -120,7 +120,7 @@ class DjangoQueries(DocumentQueries, SessionQueries):
             return []
         found = self._ready(using, queue)
         if before is not None:
-            found = found.filter(self._before(using, before), expires_at__lte=Micros())
+            found = found.filter(self._before(before), expires_at__lte=Micros())
         taken = self._taken(exclusive(found, using, skips=True), limit)
         if not taken or not self.hold(using, session):
             return []
@@ -128,12 +128,11 @@ class DjangoQueries(DocumentQueries, SessionQueries):
         return taken
 
     @staticmethod
-    def _before(using: str, bound: Bound) -> Q:
-        """Return what is true of messages whose place is before that of another one."""
-        level, id_ = bound
-        places = Message.objects.using(using).filter(id=id_).values_list("place", flat=True)
-        earlier = [Q(place__lt=place) | Q(place=place, id__lt=id_) for place in places]
-        return Q(level__lt=level) | Q(*earlier, level=level) if earlier else Q(level__lt=level)
+    def _before(bound: Bound) -> Q:
+        """Return what is true of messages that are before a place."""
+        level, place, id_ = bound
+        earlier = Q(place__lt=place) | Q(place=place, id__lt=id_)
+        return Q(level__lt=level) | Q(earlier, level=level)
 
     @staticmethod
     def _those(using: str, ids: Sequence[int]) -> QuerySet[Any]:
@@ -172,8 +171,8 @@ class DjangoQueries(DocumentQueries, SessionQueries):
     def first_fresh(self, using: str, queue: str) -> Bound:
         """Return the place of the first ready message that did not expire; or the very end."""
         fresh = Q(expires_at=None) | Q(expires_at__gt=Micros())
-        found = self._ready(using, queue).filter(fresh).values_list("level", "id")[:1]
-        return Bound(*found[0]) if found else Bound(MAX_PRIORITY + 1, 0)
+        found = self._ready(using, queue).filter(fresh).values_list(*_IN_ORDER)[:1]
+        return Bound(*found[0]) if found else Bound(MAX_PRIORITY + 1, 0, 0)
 
     def lease(self, using: str, queue: str, session: str, count: int, *, keep: bool) -> list[Taken]:
         """Take what would be delivered next, for a session or (not `keep`) to delete it."""

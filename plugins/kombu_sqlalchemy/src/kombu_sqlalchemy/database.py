@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Engine, exc
@@ -30,6 +31,7 @@ class Database:
         file: Of SQLite: within this process one transaction at a time writes to it, so that
             threads need not find out by trying.
         patience: Seconds after which a transaction that others are in the way of is given up.
+        most_idle: Connections that are kept at hand.
         secrets: What must not be in the text of an error.
     """
 
@@ -40,6 +42,7 @@ class Database:
         begin: str,
         file: str | None = None,
         patience: float = 10.0,
+        most_idle: int = 5,
         secrets: tuple[Secret, ...] = (),
     ) -> None:
         self.engine = engine
@@ -48,6 +51,9 @@ class Database:
         self._patience = patience
         self._secrets = secrets
         self._is_closed = False
+        #: Connections at hand, the last one first; the pool's own way costs more than a statement.
+        self._idle: deque[Connection] = deque()
+        self._most_idle = most_idle
         self._kept: list[Any] = []
         self._after_fork: list[Callable[[], object]] = []
         _alive.add(self)
@@ -59,7 +65,7 @@ class Database:
             ConnectError: The database cannot be reached.
             AuthenticationError: It refused the credentials.
         """
-        _give_back(self._connect())
+        self._give_back(self._connect())
 
     def run(self, work: Callable[[Connection], T], *, writes: bool = False) -> T:
         """Call `work` with a connection on which each statement is a transaction of its own.
@@ -100,7 +106,7 @@ class Database:
         except exc.SQLAlchemyError as error:
             raise self.translate(error) from error
         finally:
-            _give_back(connection)
+            self._give_back(connection)
 
     @property
     def driver_error(self) -> type[Exception]:
@@ -118,7 +124,7 @@ class Database:
                 with turn(self._file if writes else None):
                     return work(connection)
             finally:
-                _give_back(connection)
+                self._give_back(connection)
 
         try:
             return try_again(attempt, is_worth_another_try, self._patience)
@@ -128,6 +134,8 @@ class Database:
     def _connect(self) -> Connection:
         if self._is_closed:
             raise ConnectionLostError("The store is closed")
+        with suppress(IndexError):
+            return self._idle.pop()
         try:
             return self.engine.connect()
         except exc.SQLAlchemyError as error:
@@ -139,9 +147,25 @@ class Database:
         # Outside of the handler: a driver quotes the whole address, with the password in it.
         raise found
 
+    def _give_back(self, connection: Connection) -> None:
+        """Keep a connection for the next user; whether it still works is that one's business."""
+        is_broken = connection.closed or connection.invalidated
+        if not is_broken and len(self._idle) < self._most_idle:
+            self._idle.append(connection)
+        else:
+            _close(connection)
+        if is_broken or self._is_closed:
+            self._close_idle()  # What broke one connection broke them all.
+
+    def _close_idle(self) -> None:
+        with suppress(IndexError):
+            while True:
+                _close(self._idle.pop())
+
     def close(self) -> None:
         """Close the idle connections, and those in use when they come back. Idempotent."""
         self._is_closed = True
+        self._close_idle()
         self.engine.dispose()
 
     def after_fork(self, call: Callable[[], object]) -> None:
@@ -151,7 +175,8 @@ class Database:
     def forked(self) -> None:
         """In a forked child: leave the parent's connections alone and make new ones."""
         # What is collected is closed, and the parent goes on with the same sockets and files.
-        self._kept.append(self.engine.pool)
+        self._kept += [self.engine.pool, self._idle]
+        self._idle = deque()
         self.engine.dispose(close=False)
         for call in self._after_fork:
             call()
@@ -165,8 +190,8 @@ def _undo(connection: Connection) -> None:
         connection.invalidate()
 
 
-def _give_back(connection: Connection) -> None:
-    """Give a connection back to its pool; whether it still works is the next user's business.
+def _close(connection: Connection) -> None:
+    """Give a connection back to its pool.
 
     SQLAlchemy says ROLLBACK on it first, and a server that died since the work was done must not
     make an error of what it has confirmed.

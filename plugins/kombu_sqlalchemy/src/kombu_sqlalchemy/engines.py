@@ -108,6 +108,7 @@ def open_database(url: URL, options: SQLAlchemyOptions, connect_timeout: float) 
         begin=_BEGIN[backend],
         file=os.path.realpath(url.database or "") if backend == "sqlite" else None,
         patience=options.lock_timeout,
+        most_idle=options.pool_size,
         secrets=(Secret(str(url.password)),) if url.password else (),
     )
     try:

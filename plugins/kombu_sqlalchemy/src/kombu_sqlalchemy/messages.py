@@ -20,7 +20,10 @@ from kombu_core.virtual.tables import (
 from kombu_sqlalchemy.documents import DocumentQueries
 from kombu_sqlalchemy.sessions import SessionQueries
 
-#: Due messages that take their places in one step.
+#: The order of the ready messages of a queue: their places are by the database's clock, and where
+#: that tells no difference their ids do.
+IN_ORDER: Final = "level, place, id"
+#: Due messages that become ready in one step.
 _PROMOTED: Final = 1000
 
 
@@ -59,20 +62,20 @@ class Queries(DocumentQueries, SessionQueries):
 
     def insert(self, connection: Connection, messages: Sequence[Message]) -> None:
         """Insert messages, in order."""
-        now = 0
-        if any(message.life is not None or message.delay is not None for message in messages):
-            ((now,),) = self.rows(connection, "SELECT {now}")
+        ((now,),) = self.rows(connection, "SELECT {now}")
         connection.execute(
             self.sql(
                 "INSERT INTO {messages} "
-                "(queue, state, level, deliveries, available_at, expires_at, size, body) VALUES "
-                "(:queue, :state, :level, :deliveries, :available_at, :expires_at, :size, :body)"
+                "(queue, state, level, place, deliveries, available_at, expires_at, size, body) "
+                "VALUES (:queue, :state, :level, :place, :deliveries, :available_at, :expires_at, "
+                ":size, :body)"
             ),
             [
                 {
                     "queue": message.queue,
                     "state": message.state,
                     "level": message.level,
+                    "place": now + (message.delay or 0),
                     "deliveries": 0,
                     "available_at": None if message.delay is None else now + message.delay,
                     "expires_at": None if message.life is None else now + message.life,
@@ -87,7 +90,7 @@ class Queries(DocumentQueries, SessionQueries):
         """Wake who waits for these queues when the transaction is committed, where that goes."""
 
     def promote(self, connection: Connection, queue: str) -> int:
-        """Let delayed messages whose time has come take places at the end; in a transaction."""
+        """Make delayed messages ready whose time has come; they have their places already."""
         due = self.rows(
             connection,
             f"SELECT id FROM {{messages}} WHERE queue = :queue AND state = {DELAYED} AND "
@@ -98,12 +101,10 @@ class Queries(DocumentQueries, SessionQueries):
         if due:
             self.change(
                 connection,
-                "INSERT INTO {messages} (queue, state, level, deliveries, expires_at, size, body) "
-                f"SELECT queue, {READY}, level, deliveries, expires_at, size, body "
-                "FROM {messages} WHERE id {among:ids} ORDER BY available_at, id",
+                f"UPDATE {{messages}} SET state = {READY}, available_at = NULL "
+                "WHERE id {among:ids}",
                 ids=ids,
             )
-            self.change(connection, "DELETE FROM {messages} WHERE id {among:ids}", ids=ids)
         return len(due)
 
     # -- messages out ----------------------------------------------------------------------
@@ -139,7 +140,7 @@ class Queries(DocumentQueries, SessionQueries):
         found = self.rows(
             connection,
             "SELECT j.q FROM {each:queues} WHERE (SELECT m.expires_at FROM {messages} m "
-            f"WHERE m.queue = j.q AND m.state = {READY} ORDER BY m.level, m.id LIMIT 1) <= {{now}} "
+            f"WHERE m.queue = j.q AND m.state = {READY} ORDER BY {IN_ORDER} LIMIT 1) <= {{now}} "
             "OR EXISTS (SELECT 1 FROM {messages} m WHERE m.queue = j.q AND "
             f"m.state = {DELAYED} AND m.available_at <= {{now}})",
             queues=self.each(queues),
@@ -150,11 +151,11 @@ class Queries(DocumentQueries, SessionQueries):
         """Return the place of the first ready message that did not expire."""
         found = self.rows(
             connection,
-            f"SELECT level, id FROM {{messages}} WHERE queue = :queue AND state = {READY} "
-            "AND (expires_at IS NULL OR expires_at > {now}) ORDER BY level, id LIMIT 1",
+            f"SELECT {IN_ORDER} FROM {{messages}} WHERE queue = :queue AND state = {READY} "
+            f"AND (expires_at IS NULL OR expires_at > {{now}}) ORDER BY {IN_ORDER} LIMIT 1",
             queue=queue,
         )
-        return Bound(*found[0]) if found else Bound(MAX_PRIORITY + 1, 0)
+        return Bound(*found[0]) if found else Bound(MAX_PRIORITY + 1, 0, 0)
 
     def lease(
         self, connection: Connection, queue: str, session: str, count: int, *, keep: bool
@@ -163,7 +164,8 @@ class Queries(DocumentQueries, SessionQueries):
         found = self.rows(
             connection,
             "SELECT id, level, deliveries, 0, body FROM {messages} "
-            f"WHERE queue = :queue AND state = {READY} ORDER BY level, id LIMIT :count{{update}}",
+            f"WHERE queue = :queue AND state = {READY} ORDER BY {IN_ORDER} "
+            "LIMIT :count{update}",
             queue=queue,
             count=count,
         )
@@ -219,14 +221,9 @@ class Queries(DocumentQueries, SessionQueries):
 
     def count(self, connection: Connection, queue: str) -> dict[int, int]:
         """Return the number of messages by state; what is due is ready."""
-        found = self.rows(
-            connection,
-            f"SELECT CASE WHEN available_at <= {{now}} AND state = {DELAYED} THEN {READY} "
-            "ELSE state END AS now_in, count(*) FROM {messages} WHERE queue = :queue "
-            "GROUP BY now_in",
-            queue=queue,
-        )
-        return {int(state): int(number) for state, number in found}
+        # One by one, for there is an index for each state.
+        ((ready, due, delayed, claimed),) = self.rows(connection, _COUNT, queue=queue)
+        return {READY: ready + due, DELAYED: delayed - due, CLAIMED: claimed}
 
     def length(self, connection: Connection, queue: str, most: int | None) -> tuple[int, int]:
         """Return number and bytes of the ready messages; looks at no more than `most`."""
@@ -234,30 +231,46 @@ class Queries(DocumentQueries, SessionQueries):
         ((number, size),) = self.rows(
             connection,
             "SELECT count(*), coalesce(sum(m.size), 0) FROM (SELECT size FROM {messages} "
-            f"WHERE queue = :queue AND state = {READY} ORDER BY level, id{end}) AS m",
+            f"WHERE queue = :queue AND state = {READY} ORDER BY {IN_ORDER}{end}) AS m",
             queue=queue,
         )
         return int(number), int(size)
 
     def purge(self, connection: Connection, queue: str) -> int:
-        """Delete what is ready or due."""
-        return self.change(
-            connection,
-            f"DELETE FROM {{messages}} WHERE queue = :queue AND (state = {READY} OR "
-            f"state = {DELAYED} AND available_at <= {{now}})",
-            queue=queue,
+        """Delete what is ready or due; in a transaction."""
+        return sum(
+            self.change(
+                connection,
+                f"DELETE FROM {{messages}} WHERE queue = :queue AND state = {state}",
+                queue=queue,
+            )
+            for state in (READY, f"{DELAYED} AND available_at <= {{now}}")
         )
 
     def drop(self, connection: Connection, queues: Iterable[str]) -> None:
-        """Delete all there is of queues."""
-        self.change(
-            connection,
-            "DELETE FROM {messages} WHERE queue {among:queues}",
-            queues=self.among(queues),
-        )
+        """Delete all there is of queues; in a transaction."""
+        names = self.among(queues)
+        for state in (READY, DELAYED, CLAIMED):
+            self.change(
+                connection,
+                f"DELETE FROM {{messages}} WHERE queue {{among:queues}} AND state = {state}",
+                queues=names,
+            )
 
 
 def taken(row: Sequence[Any]) -> Taken:
     """Make it from a row in this order of columns."""
     id_, level, deliveries, is_expired, body = row
     return Taken(id_, level, deliveries, bool(is_expired), bytes(body))
+
+
+def in_order(rows: Iterable[Sequence[Any]]) -> list[Taken]:
+    """Make them from rows that have the place at their end and came in any order."""
+    found = sorted(rows, key=lambda row: (row[1], row[5], row[0]))
+    return [taken(row[:5]) for row in found]
+
+
+_COUNT: Final = "SELECT " + ", ".join(
+    f"(SELECT count(*) FROM {{messages}} WHERE queue = :queue AND state = {state})"
+    for state in (READY, f"{DELAYED} AND available_at <= {{now}}", DELAYED, CLAIMED)
+)

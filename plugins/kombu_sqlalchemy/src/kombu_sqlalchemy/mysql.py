@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from sqlalchemy import Connection
 
 from kombu_core.virtual.tables import CLAIMED, DELAYED, READY, Bound, Taken
-from kombu_sqlalchemy.messages import Queries, taken
+from kombu_sqlalchemy.messages import IN_ORDER, Queries, taken
 
 
 class MySQLQueries(Queries):
@@ -71,10 +71,10 @@ class MySQLQueries(Queries):
             connection,
             "SELECT id, level, deliveries, coalesce(expires_at <= {now}, 0), body "
             f"FROM {{messages}} WHERE queue = :queue AND state = {READY}{bound} "
-            "ORDER BY level, id LIMIT :limit{skip}",
+            f"ORDER BY {IN_ORDER} LIMIT :limit{{skip}}",
             queue=queue,
             limit=limit,
-            **({} if before is None else {"before": before.level, "before_id": before.id}),
+            **({} if before is None else before._asdict()),
         )
         if found:
             self.change(
@@ -87,4 +87,7 @@ class MySQLQueries(Queries):
         return [taken(row) for row in found]
 
 
-_BOUND = " AND expires_at <= {now} AND (level < :before OR level = :before AND id < :before_id)"
+_BOUND = (
+    " AND expires_at <= {now} AND (level < :level OR level = :level AND "
+    "(place < :place OR place = :place AND id < :id))"
+)

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from kombu_core.virtual.store import Conflict
 from kombu_core.virtual.tables import CLAIMED, DELAYED, READY, Bound, Message, Taken
-from kombu_sqlalchemy.messages import Queries, taken
+from kombu_sqlalchemy.messages import IN_ORDER, Queries, in_order
 from kombu_sqlalchemy.schema import Tables
 
 
@@ -115,16 +115,15 @@ class PostgreSQLQueries(Queries):
         *,
         before: Bound | None = None,
     ) -> list[Taken]:
-        level, id_ = before or (None, None)
         found = self.rows(
             connection,
             _CLAIM if before is None else _CLAIM_EXPIRED,
             queue=queue,
             session=session,
             limit=limit,
-            **({} if before is None else {"before": level, "before_id": id_}),
+            **({} if before is None else before._asdict()),
         )
-        return sorted(map(taken, found), key=lambda row: (row.level, row.id))
+        return in_order(found)
 
 
 #: Guards of a publish of one message.
@@ -133,10 +132,10 @@ _MOST_GUARDS: Final = 8
 _PUBLISH_ONE: Final = tuple(
     """
 WITH put AS (
-  INSERT INTO {messages} (queue, state, level, available_at, expires_at, size, body)
+  INSERT INTO {messages} (queue, state, level, place, available_at, expires_at, size, body)
   SELECT CAST(:queue AS text), CAST(:state AS smallint), CAST(:level AS smallint),
-    {now} + CAST(:delay AS bigint), {now} + CAST(:life AS bigint), CAST(:size AS bigint),
-    CAST(:body AS bytea)"""
+    {now} + coalesce(CAST(:delay AS bigint), 0), {now} + CAST(:delay AS bigint),
+    {now} + CAST(:life AS bigint), CAST(:size AS bigint), CAST(:body AS bytea)"""
     + "".join(
         f"""
   {"AND" if number else "WHERE"} EXISTS (SELECT FROM {{documents}}
@@ -161,9 +160,9 @@ WITH there AS MATERIALIZED (
   SELECT e.name FROM unnest(CAST(:keys AS text[]), CAST(:versions AS bigint[])) AS e(name, version)
   LEFT JOIN there ON there.name = e.name WHERE coalesce(there.version, 0) <> e.version
 ), put AS (
-  INSERT INTO {{messages}} (queue, state, level, available_at, expires_at, size, body)
+  INSERT INTO {{messages}} (queue, state, level, place, available_at, expires_at, size, body)
   SELECT p.queue, CASE WHEN p.delay IS NULL THEN {READY} ELSE {DELAYED} END, p.level,
-    {{now}} + p.delay, {{now}} + p.life, p.size, p.body
+    {{now}} + coalesce(p.delay, 0), {{now}} + p.delay, {{now}} + p.life, p.size, p.body
   FROM unnest(
     CAST(:queues AS text[]), CAST(:levels AS smallint[]), CAST(:delays AS bigint[]),
     CAST(:lives AS bigint[]), CAST(:sizes AS bigint[]), CAST(:bodies AS bytea[])
@@ -185,13 +184,13 @@ UPDATE {{messages}} SET state = {CLAIMED}, claimed_by = :session WHERE id = ANY(
   AND EXISTS (SELECT FROM me)
   AND NOT EXISTS (SELECT FROM {{messages}} WHERE queue = :queue AND state = {DELAYED}
     AND available_at <= {{now}})""",
-    """
-  ORDER BY level, id LIMIT :limit FOR UPDATE SKIP LOCKED
+    f"""
+  ORDER BY {IN_ORDER} LIMIT :limit FOR UPDATE SKIP LOCKED
 ))
-RETURNING id, level, deliveries, coalesce(expires_at <= {now}, false), body
+RETURNING id, level, deliveries, coalesce(expires_at <= {{now}}, false), body, place
 """,
 )
 _CLAIM: Final = "".join(_CLAIM_PARTS)
-_CLAIM_EXPIRED: Final = " AND expires_at <= {now} AND (level, id) < (:before, :before_id)".join(
-    _CLAIM_PARTS
+_CLAIM_EXPIRED: Final = (
+    " AND expires_at <= {now} AND (level, place, id) < (:level, :place, :id)".join(_CLAIM_PARTS)
 )

@@ -7,7 +7,8 @@
     handled     what an `Inbox` saw already
 
 Names are compared byte by byte on every database. Times are microseconds since 1970 by the
-database's clock. A message's id is its place among those of its level and is never used twice.
+database's clock. Among those of its level a message's place is the time at which it became ready,
+or will; its id is never used twice and decides where places are equal.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    ColumnElement,
     Connection,
     Index,
     LargeBinary,
@@ -30,6 +30,7 @@ from sqlalchemy import (
     Table,
     Text,
     event,
+    func,
     inspect,
     text,
 )
@@ -37,12 +38,12 @@ from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.types import TypeEngine
 
 from kombu_core.exceptions import ConfigurationError
-from kombu_core.virtual.tables import CLAIMED, DELAYED
+from kombu_core.virtual.tables import CLAIMED, DELAYED, READY
 
 logger = logging.getLogger(__name__)
 
 #: Of the tables below.
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 _MYSQL: Final = ("mysql", "mariadb")
 #: InnoDB indexes at most 3072 bytes. A document's key may hold three quoted names.
@@ -88,7 +89,7 @@ class Tables:
         self.messages = Table(
             f"{prefix}messages",
             metadata,
-            # SQLite counts up only in a column whose type is exactly INTEGER.
+            # SQLite finds a row by its number only if the column's type is exactly INTEGER.
             Column(
                 "id",
                 BigInteger().with_variant(sqlite.INTEGER(), "sqlite"),
@@ -99,6 +100,7 @@ class Tables:
             Column("state", SmallInteger, nullable=False),
             # 255 - priority: the smallest is next.
             Column("level", SmallInteger, nullable=False),
+            Column("place", BigInteger, nullable=False),
             Column("deliveries", BigInteger, nullable=False, server_default=text("0")),
             Column("claimed_by", _name()),
             Column("available_at", BigInteger),
@@ -107,15 +109,13 @@ class Tables:
             Column("size", BigInteger, nullable=False),
             Column("body", _bytes(), nullable=False),
             schema=schema,
-            # Else SQLite gives the id of a deleted message to the next one.
-            sqlite_autoincrement=True,
         )
         event.listen(self.messages, "after_create", _vacuum_often)
         columns = self.messages.c
-        state = columns.state
-        self._index("in_order", None, columns.queue, state, columns.level, columns.id)
-        self._index("delayed", state == DELAYED, columns.queue, state, columns.available_at)
-        self._index("claimed", state == CLAIMED, columns.claimed_by)
+        queue, state = columns.queue, columns.state
+        self._index("in_order", READY, queue, state, columns.level, columns.place, columns.id)
+        self._index("delayed", DELAYED, queue, state, columns.available_at)
+        self._index("claimed", CLAIMED, columns.claimed_by, queue)
         self.sessions = Table(
             f"{prefix}sessions",
             metadata,
@@ -140,8 +140,9 @@ class Tables:
             schema=schema,
         )
 
-    def _index(self, name: str, where: ColumnElement[bool] | None, *columns: Column[Any]) -> None:
-        """Add an index of messages; MariaDB and MySQL have no partial ones and index all rows."""
+    def _index(self, name: str, state: int, *columns: Column[Any]) -> None:
+        """Add an index of the messages in a state; of all, in MariaDB and MySQL."""
+        where = self.messages.c.state == state
         Index(f"{self.messages.name}_{name}", *columns, postgresql_where=where, sqlite_where=where)
 
 
@@ -198,8 +199,27 @@ def check_tables(connection: Connection, tables: Tables) -> bool:
     return found == SCHEMA_VERSION
 
 
+def _add_places(connection: Connection, tables: Tables) -> None:
+    """Add `place`, and index the messages by it. May be begun anew if it was cut off."""
+    messages, there = tables.messages, inspect(connection)
+    if "place" not in {one["name"] for one in there.get_columns(messages.name, messages.schema)}:
+        connection.exec_driver_sql(
+            f"ALTER TABLE {messages.fullname} ADD COLUMN place BIGINT NOT NULL DEFAULT 0"
+        )
+    place, available_at = messages.c.place, messages.c.available_at
+    # Ids were small numbers, so what is there comes before all that will be put.
+    connection.execute(
+        messages.update().where(place == 0).values(place=func.coalesce(available_at, messages.c.id))
+    )
+    old = {one["name"] for one in there.get_indexes(messages.name, messages.schema)}
+    for index in messages.indexes:
+        if index.name in old:
+            index.drop(connection)
+        index.create(connection)
+
+
 #: By the version that they start from; each leaves tables of the next version.
-UPGRADES: Final[Mapping[int, Callable[[Connection, Tables], None]]] = {}
+UPGRADES: Final[Mapping[int, Callable[[Connection, Tables], None]]] = {1: _add_places}
 
 #: The time as microseconds since 1970, the same in all of one statement.
 CLOCKS: Final[Mapping[str, str]] = {

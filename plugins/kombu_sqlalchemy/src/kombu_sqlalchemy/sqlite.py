@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from kombu_core.virtual.store import Conflict
 from kombu_core.virtual.tables import CLAIMED, DELAYED, READY, Bound, Message, Taken
-from kombu_sqlalchemy.messages import Queries, taken
+from kombu_sqlalchemy.messages import IN_ORDER, Queries, in_order
 
 #: Guards of a publish that is one statement.
 _MOST_GUARDS: Final = 8
@@ -26,6 +26,13 @@ class SQLiteQueries(Queries):
         if kind == "among":
             return f"IN (SELECT value FROM json_each(:{name}))"
         return f"(SELECT value AS q FROM json_each(:{name})) AS j"
+
+    def rows(self, connection: Connection, template: str, **parameters: Any) -> Sequence[Any]:
+        # The driver knows `:name` itself; so SQLAlchemy need not look at the text.
+        return connection.exec_driver_sql(self.sql(template).text, parameters).fetchall()
+
+    def change(self, connection: Connection, template: str, **parameters: Any) -> int:
+        return connection.exec_driver_sql(self.sql(template).text, parameters).rowcount
 
     def is_writing(self, connection: Connection) -> bool:
         # The driver begins a transaction before the first statement that writes.
@@ -65,6 +72,18 @@ class SQLiteQueries(Queries):
             self.check(connection, expect)
             raise Conflict(key for key, _ in expect)
 
+    def insert(self, connection: Connection, messages: Sequence[Message]) -> None:
+        if not messages:
+            return
+        ((now, first),) = self.rows(connection, f"SELECT {{now}}, ({_NEXT})")
+        rows = []
+        for id_, message in enumerate(messages, first):
+            queue, level, delay, life, size, body = message
+            due = None if delay is None else now + delay
+            end = None if life is None else now + life
+            rows.append((id_, due or id_, queue, message.state, level, due, end, size, body))
+        connection.exec_driver_sql(self.sql(_INSERT).text, rows)
+
     def claim(
         self,
         connection: Connection,
@@ -74,25 +93,32 @@ class SQLiteQueries(Queries):
         *,
         before: Bound | None = None,
     ) -> list[Taken]:
-        level, id_ = before or (None, None)
         found = self.rows(
             connection,
             _CLAIM if before is None else _CLAIM_EXPIRED,
             queue=queue,
             session=session,
             limit=limit,
-            **({} if before is None else {"before": level, "before_id": id_}),
+            **({} if before is None else before._asdict()),
         )
-        return sorted(map(taken, found), key=lambda row: (row.level, row.id))
+        return in_order(found)
 
     insert_lapsed: ClassVar[str] = (
         "INSERT OR IGNORE INTO {sessions} (name, lease_end, lapsed) VALUES (:session, 0, true)"
     )
 
 
+#: A number that no message had yet, and not before the present: so it is a place as well.
+_NEXT: Final = "SELECT max({now}, coalesce(max(id), 0) + 1) AS id FROM {messages}"
+
+_COLUMNS: Final = "id, place, queue, state, level, deliveries, available_at, expires_at, size, body"
+
+_INSERT: Final = f"INSERT INTO {{messages}} ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?, ?)"
+
 _PUBLISH: Final = tuple(
-    "INSERT INTO {messages} (queue, state, level, deliveries, available_at, expires_at, size, "
-    "body) SELECT :queue, :state, :level, 0, {now} + :delay, {now} + :life, :size, :body"
+    f"INSERT INTO {{messages}} ({_COLUMNS}) "
+    "SELECT next.id, coalesce({now} + :delay, next.id), :queue, :state, :level, 0, "
+    f"{{now}} + :delay, {{now}} + :life, :size, :body FROM ({_NEXT}) AS next"
     + "".join(
         f"{' AND' if number else ' WHERE'} "
         f"coalesce((SELECT version FROM {{documents}} WHERE name = :k{number}), 0) = :v{number}"
@@ -104,14 +130,14 @@ _PUBLISH: Final = tuple(
 _CLAIM_PARTS: Final = (
     f"UPDATE {{messages}} SET state = {CLAIMED}, claimed_by = :session WHERE id IN "
     f"(SELECT id FROM {{messages}} WHERE queue = :queue AND state = {READY}",
-    " ORDER BY level, id LIMIT :limit) "
+    f" ORDER BY {IN_ORDER} LIMIT :limit) "
     "AND EXISTS (SELECT 1 FROM {sessions} WHERE name = :session AND NOT lapsed "
     "AND lease_end > {now}) "
     f"AND NOT EXISTS (SELECT 1 FROM {{messages}} WHERE queue = :queue AND state = {DELAYED} "
     "AND available_at <= {now}) "
-    "RETURNING id, level, deliveries, coalesce(expires_at <= {now}, 0), body",
+    "RETURNING id, level, deliveries, coalesce(expires_at <= {now}, 0), body, place",
 )
 _CLAIM: Final = "".join(_CLAIM_PARTS)
-_CLAIM_EXPIRED: Final = " AND expires_at <= {now} AND (level, id) < (:before, :before_id)".join(
-    _CLAIM_PARTS
+_CLAIM_EXPIRED: Final = (
+    " AND expires_at <= {now} AND (level, place, id) < (:level, :place, :id)".join(_CLAIM_PARTS)
 )
