@@ -11,7 +11,7 @@ import sqlite3
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -43,7 +43,7 @@ def rows(rounds: int) -> list[Row]:
         ours = f"sqlalchemy+{server.url}"
         theirs = server.url.replace("postgresql://", "sqlalchemy+postgresql+psycopg://")
         options = {"create_tables": True}
-        bare = _BarePostgreSQL(server.url)
+        bare = BarePostgreSQL(server.url)
         found += _compare("postgresql", ours, options, theirs, bare, rounds, (2.5, 40.0, 25.0))
         bare.close()
         found.append(Row("postgresql wake-up", _wake_up(ours, options), unit="s"))
@@ -123,13 +123,14 @@ def _compare(
     ]
 
 
-class _BarePostgreSQL:
+class BarePostgreSQL:
     """psycopg: a row for each message, claimed and then deleted."""
 
     def __init__(self, url: str) -> None:
         self._connection = psycopg.connect(url, autocommit=True)
         self._connection.execute(
-            "CREATE TABLE bare (id bigserial PRIMARY KEY, claimed_by text, body bytea NOT NULL)"
+            "CREATE TABLE IF NOT EXISTS bare "
+            "(id bigserial PRIMARY KEY, claimed_by text, body bytea NOT NULL)"
         )
 
     def publish(self, count: int) -> None:
@@ -147,17 +148,23 @@ class _BarePostgreSQL:
     def consume(self, count: int) -> None:
         left = count
         while left:
-            got = self._connection.execute(
-                "UPDATE bare SET claimed_by = 'me' WHERE id = ANY(ARRAY(SELECT id FROM bare "
-                "WHERE claimed_by IS NULL ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED)) "
-                "RETURNING id, body",
-                (PREFETCH,),
-            ).fetchall()
-            for _, body in got:
-                json.loads(body)
-            ids = [id_ for id_, _ in got]
-            self._connection.execute("DELETE FROM bare WHERE id = ANY(%s)", (ids,))
-            left -= len(got)
+            left -= self.consume_some()
+
+    def consume_some(self, handle: Callable[[], object] | None = None) -> int:
+        """Claim, handle and delete; return how many there were."""
+        got = self._connection.execute(
+            "UPDATE bare SET claimed_by = 'me' WHERE id = ANY(ARRAY(SELECT id FROM bare "
+            "WHERE claimed_by IS NULL ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED)) "
+            "RETURNING id, body",
+            (PREFETCH,),
+        ).fetchall()
+        for _, body in got:
+            json.loads(body)
+            if handle:
+                handle()
+        ids = [id_ for id_, _ in got]
+        self._connection.execute("DELETE FROM bare WHERE id = ANY(%s)", (ids,))
+        return len(got)
 
     def purge(self) -> None:
         self._connection.execute("TRUNCATE bare")
