@@ -42,6 +42,12 @@ class StoreCapabilities:
     max_message_bytes: int | None = None
     #: What an error should say about changing that.
     max_message_hint: str = ""
+    #: `Store.close`, or the death of the process, gives back at once what its sessions have; else
+    #: it is back when their leases ran out.
+    releases_on_close: bool = False
+    #: Delays, and leases as others see them, are rounded up to multiples of this (seconds); 0.0:
+    #: the store's clock is fine.
+    time_step: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

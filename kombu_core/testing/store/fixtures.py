@@ -59,6 +59,11 @@ class StoreFixtures:
         return store
 
     @pytest.fixture
+    def step(self, store: Store) -> float:
+        """Seconds that the store's rounding may add to a time."""
+        return store.capabilities.time_step
+
+    @pytest.fixture
     def other(self, store: Store, open_another: OpenStore) -> Store:
         """Another store on the same virtual host, as of another process."""
         return open_another()
@@ -112,8 +117,9 @@ def ack(store: Store, *claimed: Claimed, session: str = ME) -> CommitResult:
     return store.commit(Batch(acks=[each.claim for each in claimed], session=session))
 
 
-def release(store: Store, *claimed: Claimed, is_delivered: bool = True) -> CommitResult:
-    """Commit a release for each, by the session `me`."""
-    return store.commit(
-        Batch(releases=[Release(each.claim, is_delivered) for each in claimed], session=ME)
-    )
+def release(
+    store: Store, *claimed: Claimed, is_delivered: bool = True, session: str = ME
+) -> CommitResult:
+    """Commit a release for each."""
+    releases = [Release(each.claim, is_delivered) for each in claimed]
+    return store.commit(Batch(releases=releases, session=session))

@@ -18,7 +18,8 @@ class MessageContract:
             b"\x00\xff", {"priority": 3, "type": "t"}, {"h": [1, b"\x80"]}, "x", "r"
         )
         store.commit(Batch([Put("q", envelope)]))
-        (claimed,) = claim(other)
+        other.begin("you", LONG)
+        (claimed,) = claim(other, session="you")
         assert claimed.content == envelope
         assert (claimed.claim.queue, claimed.deliveries, claimed.is_expired) == ("q", 0, False)
 

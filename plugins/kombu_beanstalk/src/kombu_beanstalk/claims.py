@@ -11,6 +11,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from time import monotonic
 from typing import Final, NamedTuple
 
@@ -95,6 +96,12 @@ class Claims:
         with self._lock:
             return list(self._hints)
 
+    @property
+    def sessions(self) -> set[str]:
+        """Sessions that have something."""
+        with self._lock:
+            return {held.session for held in self._held.values()}
+
     # -- claiming --------------------------------------------------------------------------
 
     def claim(self, sources: Sequence[Source], session: str, limit: int) -> list[Claimed]:
@@ -114,43 +121,53 @@ class Claims:
             if ahead:
                 taken += self._expired(ahead, limit - len(taken))
             waiting = [source for source in sources if not source.want.expired_only]
+            looked: list[Reply] = []
             while waiting and len(taken) < limit:
-                waiting = self._round(waiting, taken, limit)
-            return self._hold(taken, queues, session, asked)
+                waiting = self._round(waiting, taken, looked, limit)
+            return self._hold(taken, looked, queues, session, asked)
 
     def _round(
-        self, sources: list[Source], taken: list[tuple[str, Reply]], limit: int
+        self,
+        sources: list[Source],
+        taken: list[tuple[str, Reply]],
+        looked: list[Reply],
+        limit: int,
     ) -> list[Source]:
-        """Ask for jobs of as many tubes as there is room for; returns those that are left."""
+        """Ask for jobs of as many tubes as there is room for; returns those that may have more.
+
+        In the same round trip it looks at what was taken in the one before.
+        """
         room = limit - len(taken)
         wire = self._kept.open()
-        commands: list[bytes] = []
-        asked: list[str] = []
+        commands = _look_at(taken[len(looked) :])
+        looks = len(commands)
+        asked: dict[str, int] = {}
         at = 0
         while at < len(sources) and room > 0:
             (_, wanted, _), tube = sources[at]
             at += 1
             there = sum(1 for other, _ in taken if other == tube)
             count = min(wanted - there, room, self._hints.get(tube, _FIRST))
-            if count > 0:
+            if count > 0 and tube not in asked:
                 commands += wire.follow([tube])
                 commands += [b"reserve-with-timeout 0"] * count
-                asked += [tube] * count
+                asked[tube] = count
                 room -= count
-        replies = self._ask(commands) if commands else []
-        got = dict.fromkeys(asked, 0)
-        for tube, reply in zip(asked, replies, strict=True):
-            if reply.status == b"RESERVED":
-                taken.append((tube, reply))
-                got[tube] += 1
-        for tube, count in got.items():
+        replies = self._ask(commands) if asked else []
+        looked += replies[:looks]
+        answers = iter(replies[looks:])
+        full = set()
+        for tube, count in asked.items():
+            jobs = [job for job in islice(answers, count) if job.status == b"RESERVED"]
+            taken += [(tube, job) for job in jobs]
             hint = self._hints.get(tube, _FIRST)
-            if count < asked.count(tube):
-                hint = max(1, count)  # There are not more.
+            if len(jobs) < count:
+                hint = max(1, len(jobs))  # There are not more.
             elif count == hint:
                 hint = min(count * 4, _MOST)
+                full.add(tube)
             self._hints[tube] = hint
-        return sources[at:]
+        return [source for source in sources[:at] if source.tube in full] + sources[at:]
 
     def _expired(self, sources: Sequence[Source], room: int) -> list[tuple[str, Reply]]:
         """Reserve what is at the head of a queue and out of time."""
@@ -225,6 +242,7 @@ class Claims:
     def _hold(
         self,
         taken: Sequence[tuple[str, Reply]],
+        looked: list[Reply],
         queues: dict[str, str],
         session: str,
         asked: float,
@@ -232,9 +250,10 @@ class Claims:
         if not taken:
             return []
         claimed = []
-        found = self._ask([b"stats-job %d" % reply.number for _, reply in taken])
+        if rest := _look_at(taken[len(looked) :]):
+            looked += self._ask(rest)
         now = time.time()
-        for (tube, reply), stats in zip(taken, found, strict=True):
+        for (tube, reply), stats in zip(taken, looked, strict=True):
             match = _JOB.search(stats.body)
             if match is None:
                 continue  # It ran out of its time to run before we could look.
@@ -287,11 +306,11 @@ class Claims:
             commands: list[bytes] = []
             claims: list[Claim | None] = []
             for claim in acks:
-                if self._find(claim, session):
+                if self._find(claim, session) and claim not in claims:
                     commands.append(b"delete %b" % claim.id.encode())
                     claims.append(claim)
             for claim, is_delivered in releases:
-                if held := self._find(claim, session):
+                if (held := self._find(claim, session)) and claim not in claims:
                     back = give_back(int(claim.id), held.priority, is_delivered=is_delivered)
                     commands += back
                     claims += [claim, None][: len(back)]
@@ -367,3 +386,8 @@ class Claims:
             sessions.add(held.session)
         self._held.clear()
         self._report_lost(sessions)
+
+
+def _look_at(taken: Sequence[tuple[str, Reply]]) -> list[bytes]:
+    """Return the commands that tell how often jobs were delivered."""
+    return [b"stats-job %d" % reply.number for _, reply in taken]

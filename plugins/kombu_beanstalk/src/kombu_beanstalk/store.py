@@ -43,6 +43,8 @@ CAPABILITIES: Final = StoreCapabilities(
     max_length_bytes=False,
     max_message_bytes=65535,
     max_message_hint="beanstalkd's option -z sets it",
+    releases_on_close=True,
+    time_step=1.0,
 )
 
 _STORED: Final = CommitResult()
@@ -288,6 +290,11 @@ class BeanstalkStore:
         self._sessions.end(session)
 
     def reap(self) -> list[str]:
+        # Of those that were begun here, and of those that were not: a limit may keep for them.
+        for session in self._claims.sessions:
+            if not self._sessions.is_alive(session):
+                self._claims.release(session)
+                self._sessions.lose({session})
         over = self._sessions.reap(self._clean)
         self._brake.tidy()
         self._queues.unbury(self._claims.tubes)
@@ -301,5 +308,4 @@ class BeanstalkStore:
                 pass  # The server gives it back when the connection ends.
         self._wires.close()
         self._brake.close()
-        self._sessions.close()
         self._claims.close()
