@@ -1,4 +1,4 @@
-"""The contract kit on beanstalkd: all of it without a binlog, and with one what that is about."""
+"""The contract kit on beanstalkd, without a binlog and with one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pytest
 from kombu_core.testing.brokers import BeanstalkdServer, BrokerServer
 from kombu_core.testing.contract import BrokerUnderTest, TransportContract
 from kombu_core.testing.contract.delay import DelayContract
-from kombu_core.testing.contract.recovery import RecoveryContract
 from kombu_core.testing.harness import Names
 from kombu_core.transport import Channel
 from plugins.kombu_beanstalk.tests.conftest import LARGE
@@ -51,7 +50,7 @@ class WholeSeconds:
 
 
 class TestBeanstalk(WholeSeconds, TransportContract):
-    """Tubes of its own for each test."""
+    """Each test has tubes of its own."""
 
     @pytest.fixture
     def broker(self, beanstalkd_server: BrokerServer, token: str) -> BrokerUnderTest:
@@ -59,8 +58,8 @@ class TestBeanstalk(WholeSeconds, TransportContract):
 
 
 @pytest.mark.broker("beanstalkd")
-class TestBeanstalkWithBinlog(WholeSeconds, RecoveryContract, DelayContract):
-    """What a restart could break."""
+class TestBeanstalkWithBinlog(WholeSeconds, TransportContract):
+    """The same on a server that keeps what it has: tests that restart it see that it does."""
 
     @pytest.fixture
     def broker(self, durable: BeanstalkdServer, token: str) -> BrokerUnderTest:
