@@ -266,6 +266,21 @@ class TestProcesses:
             assert claim(other, queue=one.queue)[0].deliveries == 1
         assert other.count("dead") == Counts(0, 0, 0)
 
+    def test_what_slows_the_server_down_ends_by_itself(
+        self, open_store: OpenStore, raw: Client[bytes], token: str
+    ) -> None:
+        dead, other = open_store(lease=1), open_store(lease=1)
+
+        def brakes() -> int:
+            return sum(tube.startswith(f"{token}/default/brake/") for tube in raw.tubes())
+
+        dead.begin("dead", 1)
+        dead.close()
+        until(lambda: other.reap() == ["dead"], timeout=5)
+        until(lambda: brakes() >= 1000)
+        other.end("dead")
+        until(lambda: not brakes(), timeout=6)
+
     def test_a_session_that_nobody_renews_is_reaped_by_any(self, open_store: OpenStore) -> None:
         dead, first, second = open_store(), open_store(), open_store()
         dead.begin("dead", 0.5)

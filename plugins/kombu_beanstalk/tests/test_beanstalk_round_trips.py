@@ -9,8 +9,12 @@ import pytest
 from kombu_beanstalk.documents import FRESH
 from kombu_beanstalk.store import BeanstalkStore
 from kombu_beanstalk.wire import Wire
-from kombu_core.virtual.store import Drop, Want
-from plugins.kombu_beanstalk.tests.steps import claim, put, settle
+from kombu_core import Connection, Queue
+from kombu_core.message import Message
+from kombu_core.testing.brokers import BrokerServer
+from kombu_core.testing.harness import drain_until
+from kombu_core.virtual.store import Drop, Put, Want
+from plugins.kombu_beanstalk.tests.steps import claim, envelope, put, settle
 
 OpenStore = Callable[..., BeanstalkStore]
 
@@ -25,6 +29,11 @@ class Counter:
         count = len(self.sent)
         self.sent.clear()
         return count
+
+    def packets(self, word: str = "") -> int:
+        """How many packets have a command that begins with `word`."""
+        start = word.encode()
+        return sum(any(command.startswith(start) for command in part) for part in self.sent)
 
     @property
     def words(self) -> list[str]:
@@ -100,6 +109,54 @@ def test_one_message_after_the_other_by_waiting(me: BeanstalkStore, counter: Cou
         settle(me, acks=[item.claim for item in held])
     words = [word for word in counter.words if word not in ("watch", "ignore", "use")]
     assert words == ["reserve-with-timeout", "stats-job", "stats-job", "delete"]
+
+
+def test_publishing_and_acknowledging_together(me: BeanstalkStore, counter: Counter) -> None:
+    me.write({"a": b"1"}, ())
+    put(me, "a")
+    held = claim(me)
+    counter.take()
+    puts = [Put("dead", envelope("x"))] * 20
+    assert not settle(me, puts=puts, acks=[item.claim for item in held]).lost
+    words = [word for word in counter.words if word != "use"]
+    assert words == ["touch", *["put"] * 20, "peek", "delete"]
+    assert counter.take() == 3
+
+
+def test_counting_and_purging(me: BeanstalkStore, counter: Counter) -> None:
+    put(me, *map(str, range(100)))
+    counter.take()
+    assert me.count("q").ready == 100
+    assert counter.take() == 1
+    assert me.purge("q") == 100
+    assert counter.take() == 3
+
+
+def test_all_that_an_application_sends(
+    beanstalkd_server: BrokerServer, token: str, counter: Counter
+) -> None:
+    """One packet for each publish; and for many messages that are consumed, a few."""
+    seen: list[Message] = []
+
+    def handle(message: Message) -> None:
+        seen.append(message)
+        message.ack()
+
+    with Connection(beanstalkd_server.url, transport_options={"prefix": token}) as connection:
+        queue = Queue("q")(connection)
+        queue.declare()
+        producer = connection.Producer()
+        producer.publish("first", "q")
+        counter.take()
+        for _ in range(50):
+            producer.publish("x", "q")
+        assert counter.packets("put") == counter.packets("peek") == 50
+        assert counter.packets() <= 52  # The keeper may have come by.
+        counter.take()
+        with connection.Consumer([queue], on_message=handle, prefetch_count=100):
+            drain_until(connection, lambda: len(seen) == 51)
+        assert counter.packets("reserve-with-timeout") <= 10
+        assert counter.packets("delete") <= 10
 
 
 def test_many_queues_are_one_question(me: BeanstalkStore, counter: Counter) -> None:

@@ -67,6 +67,9 @@ class TestServer:
             assert store.capabilities.max_message_bytes == 3000
             assert store.capabilities.persistent
             store.close()
+        store = transport(server.url + "/host?max_job_size=server").open_store()
+        assert store.capabilities.max_message_bytes == 5000
+        store.close()
 
     @pytest.mark.parametrize("size", [5001, 4990])
     def test_a_large_message_is_refused_before_it_is_sent(
