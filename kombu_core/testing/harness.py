@@ -58,6 +58,8 @@ class BrokerUnderTest:
     #: (short: the tests wait for it). None: the broker watches its clients itself, by their
     #: sockets, so that there is no lease to outlive; the tests of leases are skipped then.
     lease: float | None = None
+    #: Seconds to whose multiples the broker rounds delays up; 0.0: it does not.
+    time_step: float = 0.0
     #: A URL of the same kind where nobody listens, with the password `secret`, if there is such.
     dead_url: str = ""
     #: What makes connections, `module:attribute`; other processes import it too.

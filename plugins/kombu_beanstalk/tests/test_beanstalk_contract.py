@@ -8,9 +8,6 @@ import pytest
 
 from kombu_core.testing.brokers import BeanstalkdServer, BrokerServer
 from kombu_core.testing.contract import BrokerUnderTest, TransportContract
-from kombu_core.testing.contract.delay import DelayContract
-from kombu_core.testing.harness import Names
-from kombu_core.transport import Channel
 from plugins.kombu_beanstalk.tests.conftest import LARGE
 
 
@@ -19,6 +16,7 @@ def under_test(server: BrokerServer, prefix: str) -> BrokerUnderTest:
         url=server.url,
         transport_options={"lease": 1.5, "prefix": prefix},
         lease=1.5,
+        time_step=1.0,
         dead_url="beanstalk://127.0.0.1:1/",
         restart=server.restart if server.is_private else None,
         kill=server.kill if server.is_private else None,
@@ -31,25 +29,7 @@ def durable() -> Iterator[BeanstalkdServer]:
         yield server
 
 
-class WholeSeconds:
-    """What a server that counts delays in seconds keeps only most of the time."""
-
-    @pytest.mark.xfail(
-        reason="delays are rounded up to whole seconds, so messages that are due within the same "
-        "second may come in any order",
-        strict=False,
-    )
-    def test_delayed_messages_come_in_the_order_of_their_times(
-        self, channel: Channel, name: Names
-    ) -> None:
-        DelayContract.test_delayed_messages_come_in_the_order_of_their_times(
-            self,  # type: ignore[arg-type]  # mixed into a DelayContract below
-            channel,
-            name,
-        )
-
-
-class TestBeanstalk(WholeSeconds, TransportContract):
+class TestBeanstalk(TransportContract):
     """Each test has tubes of its own."""
 
     @pytest.fixture
@@ -58,7 +38,7 @@ class TestBeanstalk(WholeSeconds, TransportContract):
 
 
 @pytest.mark.broker("beanstalkd")
-class TestBeanstalkWithBinlog(WholeSeconds, TransportContract):
+class TestBeanstalkWithBinlog(TransportContract):
     """The same on a server that keeps what it has: tests that restart it see that it does."""
 
     @pytest.fixture

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, NoReturn
 
 import pytest
@@ -16,6 +16,7 @@ from greenstalk import Client
 from kombu_beanstalk.claims import Claims
 from kombu_beanstalk.kept import KeptWire
 from kombu_beanstalk.layout import Layout
+from kombu_beanstalk.lock import Locks
 from kombu_beanstalk.queues import Queues
 from kombu_beanstalk.store import BeanstalkStore
 from kombu_beanstalk.wire import Reply
@@ -26,7 +27,7 @@ from kombu_core.testing.brokers import BeanstalkdServer, BrokerServer
 from kombu_core.testing.harness import drain_quiet, drain_until, until
 from kombu_core.testing.proxy import TcpProxy
 from kombu_core.transport import Channel
-from kombu_core.virtual.store import Batch, Counts, Drop, Put
+from kombu_core.virtual.store import Batch, Counts, Drop, Limit, Put
 from kombu_core.virtual.topology import queue_key
 from plugins.kombu_beanstalk.tests.steps import claim, envelope, put, settle, words
 
@@ -266,9 +267,42 @@ class TestProcesses:
             assert claim(other, queue=one.queue)[0].deliveries == 1
         assert other.count("dead") == Counts(0, 0, 0)
 
-    def test_what_slows_the_server_down_ends_by_itself(
-        self, open_store: OpenStore, raw: Client[bytes], token: str
+    def test_the_locks_of_a_process_that_hangs_come_back(
+        self, open_store: OpenStore, token: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        """All of them, once somebody waited for one in vain, and went on without."""
+        monkeypatch.setattr("kombu_beanstalk.lock.LOCK_TTR", 3)
+        monkeypatch.setattr("kombu_beanstalk.lock._PATIENCE", 1)
+        store = open_store()
+        limits = [{f"q{number}": Limit(5)} for number in range(20)]
+
+        def put_limited(one: dict[str, Limit]) -> float:
+            began = time.monotonic()
+            (queue,) = one
+            store.commit(Batch([Put(queue, envelope("a"))], limits=one))
+            return time.monotonic() - began
+
+        child = os.fork()
+        if child == 0:
+            hanging = open_store()
+            with ExitStack() as stack:
+                for one in limits:
+                    tube = Layout.of(token, "default").limit(*one)
+                    stack.enter_context(Locks(hanging._wires, hangs=list).held(tube))
+                os.kill(os.getpid(), signal.SIGSTOP)
+            os._exit(0)
+        try:
+            assert os.WIFSTOPPED(os.waitpid(child, os.WUNTRACED)[1])
+            assert put_limited(limits[0]) >= 1
+            until(lambda: not any(put_limited(one) > 0.9 for one in limits), timeout=30)
+        finally:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+
+    def test_what_slows_the_server_down_ends_by_itself(
+        self, open_store: OpenStore, raw: Client[bytes], token: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("kombu_beanstalk.store.LOCK_TTR", 1)
         dead, other = open_store(lease=1), open_store(lease=1)
 
         def brakes() -> int:

@@ -143,12 +143,12 @@ class Claims:
         looks = len(commands)
         asked: dict[str, int] = {}
         at = 0
-        while at < len(sources) and room > 0:
+        while at < len(sources) and room > 0 and sources[at].tube not in asked:
             (_, wanted, _), tube = sources[at]
             at += 1
             there = sum(1 for other, _ in taken if other == tube)
             count = min(wanted - there, room, self._hints.get(tube, _FIRST))
-            if count > 0 and tube not in asked:
+            if count > 0:
                 commands += wire.follow([tube])
                 commands += [b"reserve-with-timeout 0"] * count
                 asked[tube] = count

@@ -7,7 +7,7 @@ document table whole, because a holder that hangs loses it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -16,7 +16,7 @@ from kombu_beanstalk.wires import Wires
 from kombu_core.exceptions import KombuError
 
 #: Seconds after which a holder that hangs has lost a lock.
-_TTR: Final = 10
+LOCK_TTR: Final = 10
 #: Seconds until a candidate would become ready by itself.
 _FOR_EVER: Final = 1 << 31
 #: Longest wait for one, in seconds.
@@ -24,10 +24,16 @@ _PATIENCE: Final = 5
 
 
 class Locks:
-    """Takes locks for one store. Thread-safe; a lock is never taken twice by one store."""
+    """Takes locks for one store. Thread-safe; a lock is never taken twice by one store.
 
-    def __init__(self, wires: Wires) -> None:
+    Args:
+        wires: Connections.
+        hangs: Called when a holder seems to hang.
+    """
+
+    def __init__(self, wires: Wires, *, hangs: Callable[[], object]) -> None:
         self._wires = wires
+        self._report_hanging = hangs
         self._guard = threading.Lock()
         self._held: dict[str, threading.Lock] = {}
 
@@ -41,6 +47,8 @@ class Locks:
             local = self._held.setdefault(tube, threading.Lock())
         with local, self._wires.lent("lock") as wire:
             job = _acquire(wire, tube)
+            if not job:
+                self._report_hanging()
             try:
                 yield wire
             except KombuError:
@@ -70,7 +78,7 @@ def _make(wire: Wire, tube: str) -> None:
     if _is_there(found):
         return
     look = [b"peek-delayed", b"stats-tube " + tube.encode()]
-    candidate = put(b"", delay=_FOR_EVER, ttr=_TTR)
+    candidate = put(b"", delay=_FOR_EVER, ttr=LOCK_TTR)
     mine, first, found = wire.ask([*wire.enter(tube), candidate, *look])
     commands = []
     if not _is_there(found):

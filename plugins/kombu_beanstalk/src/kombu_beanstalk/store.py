@@ -10,7 +10,7 @@ from kombu_beanstalk.brake import Brake
 from kombu_beanstalk.claims import Claims, Source
 from kombu_beanstalk.documents import FRESH, Documents
 from kombu_beanstalk.layout import Layout, late
-from kombu_beanstalk.lock import Locks
+from kombu_beanstalk.lock import LOCK_TTR, Locks
 from kombu_beanstalk.queues import Queues
 from kombu_beanstalk.sessions import Sessions
 from kombu_beanstalk.table import Root, Row
@@ -82,13 +82,13 @@ class BeanstalkStore:
         self.capabilities = capabilities
         self._wires = wires
         self._layout = layout
-        locks = Locks(wires)
-        self._documents = Documents(wires, layout, locks, max_job_size)
         # A second more than a session, which the server counts in whole ones, too: whoever finds
         # that it is over has that long to see to it that the server notices the end of its claims.
         ttr = math.ceil(lease) + 1
+        self._brake = Brake(wires, layout, seconds=max(ttr, LOCK_TTR) + 1)
+        locks = Locks(wires, hangs=self._brake.pull)
+        self._documents = Documents(wires, layout, locks, max_job_size)
         self._queues = Queues(wires, layout, locks, max_job_size=max_job_size, ttr=ttr)
-        self._brake = Brake(wires, layout, seconds=ttr + 1)
         self._sessions = Sessions(wires, layout, over=self._brake.pull)
         self._waiter = Waiter(wires, ttr=ttr)
         self._claims = Claims(wires, self._waiter, lost=self._sessions.lose)
