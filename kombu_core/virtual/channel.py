@@ -13,6 +13,7 @@ from kombu_core.exceptions import (
     ChannelError,
     KombuError,
     LeaseLostError,
+    OperationalError,
     PreconditionFailedError,
     PublishRejectedError,
     UnroutableError,
@@ -267,14 +268,19 @@ class VirtualChannel(Closing, TopologyMethods):
             # The path of nearly every message.
             entry = self._ledger.pop(delivery_tag)
             if entry is not None:
-                self._transport.parts.session.acknowledge((entry[1].claim,))
+                try:
+                    self._transport.parts.session.acknowledge((entry[1].claim,))
+                except OperationalError:  # As in a transaction of the application's.
+                    self._ledger.put_back({delivery_tag: entry})
+                    raise
                 return
         with Method(self) as parts:
             entries = self._ledger.take(delivery_tag, multiple)
             if self._tx is not None:
                 self._tx.settle(entries, self._tx.acks)
                 return
-            parts.session.acknowledge([claimed.claim for _, claimed in entries.values()])
+            with self._ledger.or_put_back(entries):
+                parts.session.acknowledge([claimed.claim for _, claimed in entries.values()])
 
     def basic_nack(self, delivery_tag: int, multiple: bool = False, requeue: bool = True) -> None:
         with Method(self) as parts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 import traceback
 import warnings
@@ -87,6 +88,15 @@ def as_envelope(claimed: Claimed) -> Envelope:
     """Return what was claimed, which is no garbage."""
     assert isinstance(claimed.content, Envelope)
     return claimed.content
+
+
+def cut(alias: str) -> None:
+    """Break this thread's connection to a server, as a network does."""
+    driver = connections[alias].connection
+    # Psycopg's, or PyMySQL's.
+    number = driver.fileno() if hasattr(driver, "fileno") else driver._sock.fileno()
+    with socket.socket(fileno=os.dup(number)) as end:
+        end.shutdown(socket.SHUT_RDWR)
 
 
 def ended(child: int) -> int:

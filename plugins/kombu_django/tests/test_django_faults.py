@@ -7,11 +7,14 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 from django.contrib.auth.models import Group
+from django.core.management import call_command
 from django.db import connections, transaction
 from django.db.backends.signals import connection_created
+from django.test import override_settings
 
 from kombu_core import Connection, Queue
 from kombu_core.exceptions import OperationalError
@@ -32,6 +35,12 @@ from plugins.kombu_django.tests.databases import (
     rows_of,
     taken,
 )
+from plugins.kombu_django.tests.handlers import BROKEN
+
+SERVERS = [
+    pytest.param(PostgresServer, marks=pytest.mark.broker("postgres")),
+    pytest.param(MariaDBServer, marks=pytest.mark.broker("mariadb")),
+]
 
 
 @pytest.fixture
@@ -161,13 +170,7 @@ def test_garbage_in_a_row_goes_to_quarantine(
     quarantine.delete()
 
 
-@pytest.mark.parametrize(
-    "server_class",
-    [
-        pytest.param(PostgresServer, marks=pytest.mark.broker("postgres")),
-        pytest.param(MariaDBServer, marks=pytest.mark.broker("mariadb")),
-    ],
-)
+@pytest.mark.parametrize("server_class", SERVERS)
 def test_a_database_that_is_killed_under_load_loses_nothing(
     server_class: type[PrivateServer], token: str
 ) -> None:
@@ -210,6 +213,102 @@ def test_a_database_that_is_killed_under_load_loses_nothing(
             assert {str(number) for number in confirmed} <= rows
         close_shared()
         connections[alias].close()
+
+
+@pytest.mark.parametrize("server_class", SERVERS)
+def test_a_database_that_is_killed_under_a_worker_has_all_work_done_once(
+    server_class: type[PrivateServer], token: str, start_worker: Callable[[str, str], int]
+) -> None:
+    with server_class() as server:
+        alias = f"worked_{server.name}"
+        add_database(alias, **from_url(server.url))
+        _publish_names(alias, token, 300)
+        worker = start_worker(alias, token)
+        until(lambda: _done(alias, token) > 30, timeout=60)
+        server.kill()
+        server.start()
+        connections[alias].close()
+        until(lambda: _done(alias, token) == 300, timeout=60)
+        assert rows_of(alias, token) == 0
+        os.kill(worker, signal.SIGTERM)
+        assert ended(worker) == 0
+        close_shared()
+        connections[alias].close()
+
+
+def test_workers_that_are_killed_do_each_work_once(
+    alias: str,
+    queue: str,
+    start_worker: Callable[[str, str], int],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """While others publish; on SQLite all of them share one file."""
+    close_shared()
+    connections.close_all()
+    publisher = fork(lambda: _publish_names(alias, queue, 150))
+    workers = [start_worker(alias, queue) for _ in range(2)]
+    for number in range(4):
+        until(lambda n=number: _done(alias, queue) > 20 * n, timeout=60)  # type: ignore[misc]
+        connections.close_all()
+        os.kill(workers[0], signal.SIGKILL)
+        assert ended(workers.pop(0)) == -signal.SIGKILL
+        workers.append(start_worker(alias, queue))
+    assert ended(publisher) == 0
+    until(lambda: _done(alias, queue) == 150 and not rows_of(alias, queue), timeout=60)
+    for worker in workers:
+        os.kill(worker, signal.SIGTERM)
+    assert [ended(worker) for worker in workers] == [0, 0]
+    assert "locked" not in capfd.readouterr().err
+
+
+def test_a_connection_that_breaks_under_a_handler_is_not_its_fault(
+    alias: str, queue: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As when an administrator ends it: the message comes again, and is not rejected."""
+    if alias == "sqlite":
+        pytest.skip("nobody can end it there")
+    _publish_names(alias, queue, 1)
+    seen = len(BROKEN)
+    handler = "plugins.kombu_django.tests.handlers.break_once"
+    call_command("kombu_consume", handler, queue, "--until-empty", database=alias)
+    assert BROKEN[seen:] == [f"{queue}-0"]
+    assert _done(alias, queue) == 1
+    assert rows_of(alias, queue) == 0
+
+
+def _publish_names(alias: str, queue: str, count: int) -> None:
+    Queue(queue)(shared_connection(alias)).declare()
+    for number in range(count):
+        with transaction.atomic(using=alias):
+            Group.objects.using(alias).create(name=f"ordered-{queue}-{number}")
+            publish({"alias": alias, "name": f"{queue}-{number}"}, queue, using=alias)
+    close_shared()
+    connections.close_all()
+
+
+@pytest.fixture
+def start_worker() -> Iterator[Callable[[str, str], int]]:
+    """Start a process that saves a row for each message; what is left of them is killed."""
+    started: list[int] = []
+
+    def start(alias: str, queue: str) -> int:
+        handler = "plugins.kombu_django.tests.handlers.save_group"
+        with override_settings(KOMBU={"OPTIONS": {"lease": 1.0}}):
+            child = fork(lambda: call_command("kombu_consume", handler, queue, database=alias))
+        started.append(child)
+        return child
+
+    yield start
+    for child in started:
+        with suppress(ChildProcessError):
+            if os.waitpid(child, os.WNOHANG) == (0, 0):
+                os.kill(child, signal.SIGKILL)
+                ended(child)
+
+
+def _done(alias: str, queue: str) -> int:
+    found: int = Group.objects.using(alias).filter(name__startswith=f"{queue}-").count()
+    return found
 
 
 def _all_of(connection: Connection, queue: str) -> list[str]:

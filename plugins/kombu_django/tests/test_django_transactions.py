@@ -11,7 +11,7 @@ import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.contrib.auth.models import Group
 from django.core.exceptions import SynchronousOnlyOperation
-from django.db import transaction
+from django.db import connections, transaction
 from django.test import override_settings
 
 from kombu_core import Connection, Queue
@@ -25,7 +25,7 @@ from kombu_django.models import Message
 from kombu_django.publishing import Outbox, publish, shared_connection
 from plugins.kombu_django.tests.configured import add_database
 from plugins.kombu_django.tests.conftest import LEASE, SQLITE
-from plugins.kombu_django.tests.databases import in_thread, rows_of, taken
+from plugins.kombu_django.tests.databases import cut, in_thread, rows_of, taken
 
 
 class Undo(Exception):
@@ -111,6 +111,20 @@ class TestPublishing:
         with pytest.raises(UnroutableError), transaction.atomic(using=alias):
             publish("x", "nobody has declared this", using=alias)
 
+    def test_the_first_of_all_may_be_in_a_transaction(self, tmp_path: Path) -> None:
+        """On a file of SQLite that is not in WAL mode yet, and cannot be put into it meanwhile."""
+        add_database("fresh", **SQLITE, NAME=str(tmp_path / "fresh"))
+        begun = time.monotonic()
+        with transaction.atomic(using="fresh"):
+            Group.objects.using("fresh").create(name="x")
+            with pytest.raises(UnroutableError):
+                publish("x", "nowhere", using="fresh")
+        Queue("somewhere")(shared_connection("fresh")).declare()
+        with transaction.atomic(using="fresh"):
+            publish("x", "somewhere", using="fresh")
+        assert time.monotonic() - begun < 5
+        assert rows_of("fresh", "somewhere") == 1
+
     def test_declaring_is_no_part_of_it(
         self, alias: str, connection: Connection, token: str
     ) -> None:
@@ -159,6 +173,24 @@ class TestSettling:
         assert rows_of(alias, queue) == 0
         time.sleep(0.05)  # Nothing comes after it that would take it back.
         assert channel.basic_get(queue) is None
+
+    def test_an_ack_that_could_not_be_sent_is_none(
+        self, alias: str, queue: str, connection: Connection
+    ) -> None:
+        if alias == "sqlite":
+            pytest.skip("there is no connection that breaks")
+        publish("x", queue, using=alias)
+        channel = connection.channel()
+        message = channel.basic_get(queue)
+        assert message is not None
+        with pytest.raises(OperationalError), transaction.atomic(using=alias):
+            cut(alias)
+            message.ack()
+        connections[alias].close()
+        message.requeue()
+        again = channel.basic_get(queue)
+        assert again is not None
+        again.ack()
 
     def test_an_ack_from_before_is_no_part_of_it(
         self, alias: str, queue: str, connection: Connection

@@ -10,14 +10,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
-from django.db import DEFAULT_DB_ALIAS, router
+from django.db import DEFAULT_DB_ALIAS, InterfaceError, router
+from django.db import OperationalError as DatabaseOperationalError
 
-from kombu_core import Connection, Consumer, Queue
+from kombu_core import Connection, Consumer, Message, Queue
 from kombu_core.exceptions import LeaseLostError, NothingCameError, OperationalError
-from kombu_django.models import Message
+from kombu_django.models import Message as Row
 
 logger = logging.getLogger(__name__)
 
+#: What is not a handler's fault: the database failed under it.
+FAILURES: Final = (DatabaseOperationalError, InterfaceError, OperationalError)
 #: Seconds between two looks whether it is to stop.
 _SLICE: Final = 0.5
 #: Seconds without a message after which there is none.
@@ -37,7 +40,7 @@ def add_database(parser: ArgumentParser) -> None:
 
 def alias_of(options: Mapping[str, Any]) -> str:
     """Return the database that was named, or that the routers choose."""
-    return str(options["database"] or router.db_for_write(Message) or DEFAULT_DB_ALIAS)
+    return str(options["database"] or router.db_for_write(Row) or DEFAULT_DB_ALIAS)
 
 
 @contextmanager
@@ -69,17 +72,34 @@ def consume(
     Args:
         connection: To the broker.
         queues: They are there.
-        handle: Called with body and message, which it settles.
+        handle: Called with body and message, which it settles; if one of `FAILURES` comes out,
+            the message comes again.
         stop: Set to stop after the message that is being handled.
         prefetch: Messages to take at once.
         until_empty: Return when nothing comes any more.
     """
+    waiting: list[Message] = []
+
+    def handling(body: Any, message: Message) -> None:
+        try:
+            handle(body, message)
+        except FAILURES as error:
+            # What was settled in a transaction was undone with it, and comes again by itself.
+            if not message.acknowledged:
+                waiting.append(message)
+            raise OperationalError(f"The database failed under a handler: {error}") from error
+
     with Consumer(
-        connection, queues, callbacks=[handle], prefetch_count=prefetch, auto_declare=False
+        connection, queues, callbacks=[handling], prefetch_count=prefetch, auto_declare=False
     ):
         while not stop.is_set():
             try:
-                connection.connect()  # If it was lost; then it consumes again, too.
+                if not connection.connected:
+                    waiting.clear()  # They come again with all others.
+                    connection.connect()  # It consumes again, too.
+                while waiting:
+                    waiting[-1].requeue()
+                    waiting.pop()
                 connection.drain_events(timeout=_EMPTY if until_empty else _SLICE)
             except NothingCameError:
                 if until_empty:

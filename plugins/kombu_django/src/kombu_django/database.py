@@ -192,7 +192,8 @@ class DjangoDatabase:
             yield
         except BaseException as error:
             if isinstance(error, Error) and not is_in_the_way(error):
-                error.kombu_is_lost = not ours.is_usable()
+                # Django may have closed it already, where it could not undo a transaction.
+                error.kombu_is_lost = ours.connection is None or not ours.is_usable()
                 close_wrapper(ours)
             elif not isinstance(error, Exception):
                 close_wrapper(ours)  # Interrupted in the middle, perhaps of an answer.

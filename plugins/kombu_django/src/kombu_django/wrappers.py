@@ -102,6 +102,8 @@ def _sqlite(connection: Any, options: DjangoOptions) -> None:
             _execute(connection, "PRAGMA journal_mode = WAL")
             break
         except OperationalError:
+            if connections[connection.alias].in_atomic_block:
+                break  # This thread itself is in the way; a later connection does it.
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.01)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from argparse import ArgumentParser
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -12,8 +13,14 @@ from django.db import close_old_connections, transaction
 from django.utils.module_loading import import_string
 
 from kombu_core import Connection, Message, Queue
-from kombu_core.exceptions import KombuError, LeaseLostError, OperationalError
-from kombu_django.commands import add_database, alias_of, consume, until_told_to_stop
+from kombu_core.exceptions import KombuError, LeaseLostError
+from kombu_django.commands import (
+    FAILURES,
+    add_database,
+    alias_of,
+    consume,
+    until_told_to_stop,
+)
 from kombu_django.configuration import transport_options
 
 logger = logging.getLogger(__name__)
@@ -28,7 +35,8 @@ class Command(BaseCommand):
         "same transaction when it returns: what the handler does to the database and the "
         "acknowledgement happen both or not at all, so the effect happens once. If it raises, all "
         "of it is rolled back and the message is rejected: it goes to the queue's dead letters if "
-        "there are any, and is lost otherwise; with --requeue it comes again. The handler may "
+        "there are any, and is lost otherwise; with --requeue it comes again, and so it does when "
+        "it was the database that failed (OperationalError, InterfaceError). The handler may "
         "also settle the message itself, as with message.reject(). Run it several times for "
         "speed. If it is killed, its messages come again after the lease."
     )
@@ -106,17 +114,13 @@ class _Worker:
     def handle(self, body: Any, message: Message) -> None:
         """Handle one message."""
         close_old_connections()
+        whole = transaction.atomic(using=self._alias) if self._atomic else nullcontext()
         try:
-            if self._atomic:
-                with transaction.atomic(using=self._alias):
-                    self._handler(body, message)
-                    if not message.acknowledged:
-                        message.ack()
-            else:
+            with whole:
                 self._handler(body, message)
                 if not message.acknowledged:
                     message.ack()
-        except (LeaseLostError, OperationalError):
+        except (LeaseLostError, *FAILURES):
             raise  # Not the handler's fault: the message comes again.
         except Exception:
             logger.exception("The handler failed on message %s", message.delivery_tag)
