@@ -6,9 +6,9 @@ which kombu uses as well, and with NORMAL. The bare drivers are those of the SQL
 
 from __future__ import annotations
 
-import multiprocessing
+import json
 import tempfile
-import time
+from functools import partial
 from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -17,22 +17,25 @@ from urllib.parse import urlsplit
 
 import django
 from bench_scale import depth
-from bench_sqlalchemy import _BarePostgreSQL, _BareSQLite, _compare, _idle, _wake_up
+from bench_sql_scale import (
+    DEPTHS,
+    HANDLER_SECONDS,
+    _consume,
+    _fill,
+    _shared,
+    _through,
+)
+from bench_sqlalchemy import BarePostgreSQL, _BareSQLite, _compare, _idle, _wake_up
 from django.conf import settings
 from django.core.management import call_command
 from django.db import connections
-from harness import BODY, Row
+from harness import Row
+from sqlalchemy import Connection, create_engine
 
-import kombu_core
-from kombu_core.exceptions import NothingCameError
 from kombu_core.testing.brokers import PostgresServer
 
-DEPTHS: Final = (1_000, 1_000_000)
-MANY: Final = 200_000
-#: Messages for each crowd of consumers, and what a handler waits for besides computing.
-SHARED, HANDLER_SECONDS = 20_000, 0.001
-
 POSTGRESQL: Final = "django://postgresql"
+SQLITE: Final = "django://sqlite_full"
 LEVELS: Final = ("FULL", "NORMAL")
 TABLE: Final = "kombu_django_message"
 
@@ -50,16 +53,17 @@ def rows(rounds: int) -> list[Row]:
         for alias in databases:
             call_command("migrate", database=alias, verbosity=0)
         found = _beside_kombu(server.url, Path(directory), rounds)
-        found += depth("django, sqlite", "django://sqlite_full", rounds, DEPTHS, count=500)
-        found += depth("django, postgresql", POSTGRESQL, rounds, DEPTHS, count=500)
-        for kind, seconds in (("", 0.0), (", 1 ms of waiting in each handler", HANDLER_SECONDS)):
-            for consumers in (1, 4):
-                rate = _shared(databases, consumers, seconds)
-                name = f"django, postgresql {consumers} consumer processes{kind}"
-                found.append(Row(name, rate))
-        found += _through()
+        found += depth("sqlite", SQLITE, rounds, DEPTHS, count=500)
+        found += depth("postgresql", POSTGRESQL, rounds, DEPTHS, count=500)
+        found += _crowds(databases)
+        file = Path(directory, "FULL.db")
+        engine = create_engine(f"sqlite:///{file}", isolation_level="AUTOCOMMIT")
+        found += _through("sqlite", SQLITE, engine, lambda connection: file.stat().st_size)
+        url = server.url.replace("postgresql:", "postgresql+psycopg:")
+        engine = create_engine(url, isolation_level="AUTOCOMMIT")
+        found += _through("postgresql", POSTGRESQL, engine, _size)
         connections.close_all()
-    return found
+    return [row._replace(name=f"django, {row.name}") for row in found]
 
 
 def _databases(url: str, directory: Path) -> Databases:
@@ -93,9 +97,9 @@ def set_up(databases: Databases) -> None:
 def _beside_kombu(url: str, directory: Path, rounds: int) -> list[Row]:
     """Publish, publish in batches, consume; and how fast an idle consumer wakes."""
     theirs = url.replace("postgresql://", "sqlalchemy+postgresql+psycopg://")
-    bare = _BarePostgreSQL(url)
+    bare = BarePostgreSQL(url)
     goals = (2.5, 40.0, 25.0)
-    found = _compare("django, postgresql", POSTGRESQL, {}, theirs, bare, rounds, goals)
+    found = _compare("postgresql", POSTGRESQL, {}, theirs, bare, rounds, goals)
     bare.close()
     found += _waiting("postgresql", POSTGRESQL, {})
     for level in LEVELS:
@@ -104,7 +108,7 @@ def _beside_kombu(url: str, directory: Path, rounds: int) -> list[Row]:
         theirs = f"sqlalchemy+sqlite:///{directory}/theirs-{level}.db"
         lite = _BareSQLite(directory / f"bare-{level}.db", level)
         goals = (10.0, 60.0, 40.0)
-        found += _compare(f"django, sqlite, {level},", ours, options, theirs, lite, rounds, goals)
+        found += _compare(f"sqlite, {level},", ours, options, theirs, lite, rounds, goals)
         lite.close()
         if level == "FULL":
             found += _waiting("sqlite", ours, options)
@@ -113,95 +117,31 @@ def _beside_kombu(url: str, directory: Path, rounds: int) -> list[Row]:
 
 def _waiting(name: str, url: str, options: dict[str, Any]) -> list[Row]:
     return [
-        Row(f"django, {name} wake-up", _wake_up(url, options), unit="s"),
-        Row(f"django, {name} processor time of 5 s idle", _idle(url), unit="s"),
+        Row(f"{name} wake-up", _wake_up(url, options), unit="s"),
+        Row(f"{name} processor time of 5 s idle", _idle(url), unit="s"),
     ]
 
 
-def _shared(databases: Databases, consumers: int, seconds: float) -> float:
-    """Messages per second from the moment all are ready to the last one that is settled."""
-    count = SHARED if not seconds else SHARED // 2
-    context = multiprocessing.get_context("spawn")
-    with kombu_core.Connection(POSTGRESQL) as connection:
-        _fill(connection, "shared", count)
-        begin = context.Barrier(consumers + 1)
-        finished: SimpleQueue[float] = context.SimpleQueue()
-        arguments = (databases, seconds, begin, finished)
-        workers = [context.Process(target=_consume, args=arguments) for _ in range(consumers)]
-        for worker in workers:
-            worker.start()
-        begin.wait()
-        started = time.monotonic()
-        taken = max(finished.get() for _ in workers) - started
-        for worker in workers:
-            worker.join()
-        assert kombu_core.Queue("shared")(connection).get() is None
-    return count / taken
-
-
-def _consume(
-    databases: Databases, seconds: float, begin: Barrier, finished: SimpleQueue[float]
+def _consume_here(
+    databases: str, seconds: float, begin: Barrier, finished: SimpleQueue[float]
 ) -> None:
-    """Consume until nothing comes any more; tell when the last one was settled."""
-    set_up(databases)
-    last = 0.0
-
-    def handle(message: kombu_core.Message) -> None:
-        nonlocal last
-        if seconds:
-            time.sleep(seconds)
-        message.ack()
-        last = time.monotonic()
-
-    with kombu_core.Connection(POSTGRESQL) as connection:
-        connection.connect()
-        begin.wait()
-        queue = kombu_core.Queue("shared")
-        with connection.Consumer([queue], on_message=handle, prefetch_count=100):
-            try:
-                while True:
-                    connection.drain_events(timeout=0.5)
-            except NothingCameError:
-                finished.put(last)
+    """Consume in a process of its own, which has to set Django up first."""
+    set_up(json.loads(databases))
+    _consume(POSTGRESQL, seconds, begin, finished)
 
 
-def _through() -> list[Row]:
-    """Many messages in and out, and the size of their table before and after."""
-    with kombu_core.Connection(POSTGRESQL) as connection:
-        before = _size("VACUUM FULL")
-        started = time.perf_counter()
-        for _ in range(10):
-            _fill(connection, "through", MANY // 10)
-            left = MANY // 10
-
-            def handle(message: kombu_core.Message) -> None:
-                nonlocal left
-                left -= 1
-                message.ack()
-
-            queue = kombu_core.Queue("through")
-            with connection.Consumer([queue], on_message=handle, prefetch_count=500):
-                while left:
-                    connection.drain_events(timeout=10)
-        rate = MANY / (time.perf_counter() - started)
-        after = _size("VACUUM")
-    return [
-        Row(f"django, postgresql {MANY:,} messages, in and out", rate),
-        Row("django, postgresql table of messages before, bytes", before, unit=""),
-        Row("django, postgresql table of messages after (vacuumed), bytes", after, unit=""),
-    ]
+def _crowds(databases: Databases) -> list[Row]:
+    """One and four processes that consume from one queue, with two kinds of handlers."""
+    found = []
+    for kind, seconds in (("", 0.0), (", 1 ms of waiting in each handler", HANDLER_SECONDS)):
+        for consumers in (1, 4):
+            settings_ = json.dumps(databases)
+            rate = _shared(consumers, seconds, _consume_here, settings_, partial(_fill, POSTGRESQL))
+            word = "process" if consumers == 1 else "processes"
+            found.append(Row(f"postgresql consumed by {consumers} {word}{kind}", rate))
+    return found
 
 
-def _size(vacuum: str) -> float:
-    with connections["postgresql"].cursor() as cursor:
-        cursor.execute(f"{vacuum} {TABLE}")
-        cursor.execute("SELECT pg_total_relation_size(%s)", [TABLE])
-        return float(cursor.fetchone()[0])
-
-
-def _fill(connection: kombu_core.Connection, name: str, count: int) -> None:
-    kombu_core.Queue(name)(connection).declare()
-    producer = connection.Producer(routing_key=name, serializer="json")
-    with producer.batch():
-        for _ in range(count):
-            producer.publish(BODY)
+def _size(connection: Connection) -> float:
+    found = connection.exec_driver_sql(f"SELECT pg_total_relation_size('{TABLE}')")
+    return float(found.scalar_one())

@@ -255,6 +255,14 @@ def test_a_row_names_nothing_to_import(backend: KombuBackend) -> None:
     work(backend.alias)
 
 
-def test_a_wrong_alias_is_reported() -> None:
-    found = KombuBackend("x", {"OPTIONS": {"RESULTS": "nowhere"}}).check()
-    assert [message.id for message in found] == ["kombu_django.E009"]
+@pytest.mark.parametrize(
+    ("options", "id_"),
+    [
+        ({"RESULTS": "nowhere"}, "kombu_django.E009"),
+        ({"RESULT_EXPIRES": "1d"}, "kombu_django.E010"),
+        ({"RESULT_EXPIRES": -1}, "kombu_django.E010"),
+    ],
+)
+def test_a_wrong_option_is_reported(options: dict[str, Any], id_: str) -> None:
+    found = KombuBackend("x", {"OPTIONS": options}).check()
+    assert [message.id for message in found] == [id_]

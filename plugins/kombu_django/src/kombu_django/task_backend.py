@@ -210,6 +210,15 @@ class KombuBackend(BaseTaskBackend):
                     id="kombu_django.E009",
                 )
             )
+        expires = self.options.get("RESULT_EXPIRES")
+        if expires is not None and not (isinstance(expires, int | float) and expires >= 0):
+            found.append(
+                Error(
+                    f"TASKS[{self.alias!r}]: RESULT_EXPIRES is {expires!r}, which is no number of "
+                    "seconds",
+                    id="kombu_django.E010",
+                )
+            )
         return found
 
 
