@@ -303,7 +303,7 @@ class TestProcesses:
         self, open_store: OpenStore, raw: Client[bytes], token: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("kombu_beanstalk.store.LOCK_TTR", 1)
-        dead, other = open_store(lease=1), open_store(lease=1)
+        dead, hanging, other = (open_store(lease=1) for _ in range(3))
 
         def brakes() -> int:
             return sum(tube.startswith(f"{token}/default/brake/") for tube in raw.tubes())
@@ -311,8 +311,13 @@ class TestProcesses:
         dead.begin("dead", 1)
         dead.close()
         until(lambda: other.reap() == ["dead"], timeout=5)
-        until(lambda: brakes() >= 1000)
         other.end("dead")
+        time.sleep(0.1)
+        assert not brakes()  # The server had all of it back at once.
+        hanging.begin("hanging", 1)
+        until(lambda: other.reap() == ["hanging"], timeout=5)
+        until(lambda: brakes() >= 1000)
+        other.end("hanging")
         until(lambda: not brakes(), timeout=6)
 
     def test_a_session_that_nobody_renews_is_reaped_by_any(self, open_store: OpenStore) -> None:

@@ -5,8 +5,8 @@ has come off its list; that one's jobs it takes back only if the clock shows a l
 than their last one. An idle server looks again and again towards the end, so more often than not
 the clock shows the very same: the jobs stay reserved until the connection does something (issue 262
 of beanstalkd). With many tubes to go through it takes longer than a microsecond, and nothing is
-overlooked. So whoever finds a session that is over, or a lock that is held for too long, gives the
-server that many, for as long as the claims of a process that hangs can last.
+overlooked. So whoever finds that a process hangs gives the server that many, for as long as the
+claims of a process that hangs can last.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ The sign of life of a session is a delayed job in a tube of its own: while there
 delayed, the session lives. An alarm, a job of the same delay in a tube of all, tells that it may be
 time to look; it is put after the sign of life, so it is ready after that, and whoever finds that
 the session is over leaves it there for the others, until the session is ended. Renewing puts new
-ones before it deletes the old, so no crash ends a session early.
+ones before it deletes the old, so no crash ends a session early. Who lives also watches the tube of
+his sessions: a session that is over and watched is that of a process that hangs.
 
 The server counts whole seconds. Who began a session counts himself: for him it ends in time.
 """
@@ -47,13 +48,13 @@ class Sessions:
     Args:
         wires: Connections.
         layout: The names of the tubes.
-        over: Called when sessions were found that are over.
+        hangs: Called when a session was found that is over, and its process is connected.
     """
 
-    def __init__(self, wires: Wires, layout: Layout, *, over: Callable[[], object]) -> None:
+    def __init__(self, wires: Wires, layout: Layout, *, hangs: Callable[[], object]) -> None:
         self._wires = wires
         self._layout = layout
-        self._report_over = over
+        self._report_hanging = hangs
         self._lock = threading.RLock()
         self._own: dict[str, _Session] = {}
         #: The alarms that were seen of sessions that are over, and not ended.
@@ -73,7 +74,8 @@ class Sessions:
             alarm = put(_dump(session=session, ttl=delay), delay=delay, ttr=_TTR)
             life = put(b"", delay=delay)
             with self._wires.lent("talk") as wire:
-                commands = [*wire.enter(self._layout.session(session)), life]
+                tube = self._layout.session(session)
+                commands = [*wire.attend(tube), *wire.enter(tube), life]
                 commands += [*wire.enter(self._layout.sessions), alarm]
                 commands += [b"delete %d" % job for job in own.jobs]
                 replies = wire.ask(commands)
@@ -93,7 +95,8 @@ class Sessions:
             jobs = own.jobs if own else []
             jobs += self._alarms.pop(session, ())
             with self._wires.lent("talk") as wire:
-                turn = wire.enter(self._layout.session(session))
+                tube = self._layout.session(session)
+                turn = [*wire.leave(tube), *wire.enter(tube)]
                 *_, found = wire.ask([b"delete %d" % job for job in jobs] + turn + [b"peek-ready"])
                 while found.status == b"FOUND":
                     *_, found = wire.ask([b"delete %d" % found.number, b"peek-ready"])
@@ -102,6 +105,7 @@ class Sessions:
         """Return all sessions that are over and not ended; look after what else is due."""
         with self._lock, self._wires.lent("empty") as wire:
             seen, self._alarms = self._alarms, {}
+            hanging: set[str] = set()
             turn = wire.follow([self._layout.sessions])
             while True:
                 (found,) = wire.ask([*turn, b"reserve-with-timeout 0"])
@@ -110,15 +114,16 @@ class Sessions:
                     break
                 what = json.loads(found.body)
                 if "session" in what:
-                    self._look(wire, what["session"], what["ttl"], found)
+                    if self._look(wire, what["session"], what["ttl"], found):
+                        hanging.add(what["session"])
                 elif clean(what["queue"], what["tube"]):
                     wire.ask([b"delete %d" % found.number])
                 else:
                     wire.ask([b"release %d 0 %d" % (found.number, CLEAN_DELAY)])
             alarms = [alarm for some in self._alarms.values() for alarm in some]
             wire.ask([b"release %d 0 0" % alarm for alarm in alarms])
-            if self._alarms.keys() - seen.keys():
-                self._report_over()
+            if hanging - seen.keys():
+                self._report_hanging()
             return sorted({*self._alarms, *self._lapsed(wire)})
 
     def _lapsed(self, wire: Wire) -> list[str]:
@@ -131,14 +136,17 @@ class Sessions:
                 del self._own[session]
         return [session for session in lapsed if session in self._own]
 
-    def _look(self, wire: Wire, session: str, ttl: int, alarm: Reply) -> None:
+    def _look(self, wire: Wire, session: str, ttl: int, alarm: Reply) -> bool:
+        """Note whether a session is over; returns whether it is that of a process that hangs."""
         tube = self._layout.session(session)
-        (life,) = wire.ask([b"stats-tube " + tube.encode()])
-        if life.status == b"OK" and int(stats(life.body)["current-jobs-delayed"]):
+        (found,) = wire.ask([b"stats-tube " + tube.encode()])
+        life = stats(found.body)
+        if int(life.get("current-jobs-delayed", 0)):
             # It was renewed; should who did so have died before he put the alarm, this is it.
             wire.ask([b"release %d 0 %d" % (alarm.number, ttl)])
-        else:
-            self._alarms.setdefault(session, set()).add(alarm.number)
+            return False
+        self._alarms.setdefault(session, set()).add(alarm.number)
+        return int(life.get("current-watching", 0)) > 0
 
     def clean_later(self, tubes: list[tuple[str, str]]) -> None:
         """Note queues and tubes to be cleaned, in case that nobody does it now."""

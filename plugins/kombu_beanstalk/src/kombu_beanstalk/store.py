@@ -89,7 +89,7 @@ class BeanstalkStore:
         locks = Locks(wires, hangs=self._brake.pull)
         self._documents = Documents(wires, layout, locks, max_job_size)
         self._queues = Queues(wires, layout, locks, max_job_size=max_job_size, ttr=ttr)
-        self._sessions = Sessions(wires, layout, over=self._brake.pull)
+        self._sessions = Sessions(wires, layout, hangs=self._brake.pull)
         self._waiter = Waiter(wires, ttr=ttr)
         self._claims = Claims(wires, self._waiter, lost=self._sessions.lose)
         #: For what commits asked: the table that it was true of, and the tubes.
