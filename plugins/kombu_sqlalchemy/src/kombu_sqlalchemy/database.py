@@ -82,12 +82,16 @@ class Database:
         """
 
         def all_or_nothing(connection: Connection) -> T:
-            connection.exec_driver_sql(self._begin)
+            is_begun = False
             try:
+                connection.exec_driver_sql(self._begin)
+                is_begun = True
                 result = work(connection)
                 connection.exec_driver_sql("COMMIT")
-            except BaseException:
-                _undo(connection)
+            except BaseException as error:
+                # A signal may come right behind the first statement.
+                if is_begun or not isinstance(error, exc.SQLAlchemyError):
+                    _undo(connection)
                 raise
             return result
 
