@@ -56,7 +56,7 @@ def claim(
     connection = connections[using]
     parameters: list[Any] = [session, queue, session, queue]
     if before is not None:
-        parameters += [before.level, before.id, before.id]
+        parameters += before
     tables = table_of(connection, Message), table_of(connection, Session)
     text = _claim(connection.vendor, *tables, is_bounded=before is not None)
     found = rows(using, text, [*parameters, limit])
@@ -70,8 +70,8 @@ def claim(
 def _claim(vendor: str, messages: str, sessions: str, *, is_bounded: bool) -> str:
     words, clock = _WORDS[vendor], CLOCKS[vendor]
     bound = (
-        f"AND expires_at <= {clock} AND (level, place, id) < (CAST(%s AS bigint), "
-        f"COALESCE((SELECT place FROM {messages} WHERE id = %s), 0), CAST(%s AS bigint))"
+        f"AND expires_at <= {clock} AND (level, place, id) < "
+        "(CAST(%s AS bigint), CAST(%s AS bigint), CAST(%s AS bigint))"
     )
     return f"""
 UPDATE {messages} SET state = {CLAIMED}, claimed_by = %s WHERE id {words.begin}
