@@ -57,10 +57,10 @@ def _rows(scheme: str, url: str, bare: _BarePyAmqp | _BarePika, rounds: int) -> 
     for rival in (ours, careless, theirs, their_careless, bare):
         rival.close()
     return [
-        Row(f"{scheme} publish, each confirmed", *medians(single), goal=1.0),
-        Row(f"{scheme} publish in batches, confirmed", *medians(batched), goal=8.0),
-        Row(f"{scheme} publish, unconfirmed", *medians(sent), goal=1.0),
-        Row(f"{scheme} consume + ack, prefetch {PREFETCH}", *medians(consumed), goal=1.3),
+        Row.of(f"{scheme} publish, each confirmed", medians(single), goal=1.0),
+        Row.of(f"{scheme} publish in batches, confirmed", medians(batched), goal=8.0),
+        Row.of(f"{scheme} publish, unconfirmed", medians(sent), goal=1.0),
+        Row.of(f"{scheme} consume + ack, prefetch {PREFETCH}", medians(consumed), goal=1.3),
     ]
 
 

@@ -16,16 +16,9 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import django
+from bare_drivers import BarePostgreSQL, BareSQLite
 from bench_scale import depth
-from bench_sql_scale import (
-    DEPTHS,
-    HANDLER_SECONDS,
-    _consume,
-    _fill,
-    _shared,
-    _through,
-)
-from bench_sqlalchemy import BarePostgreSQL, _BareSQLite, _compare, _idle, _wake_up
+from databases import DEPTHS, compare, consume, crowds, fill, idle, shared, through, wake_up
 from django.conf import settings
 from django.core.management import call_command
 from django.db import connections
@@ -58,10 +51,10 @@ def rows(rounds: int) -> list[Row]:
         found += _crowds(databases)
         file = Path(directory, "FULL.db")
         engine = create_engine(f"sqlite:///{file}", isolation_level="AUTOCOMMIT")
-        found += _through("sqlite", SQLITE, engine, lambda connection: file.stat().st_size)
+        found += through("sqlite", SQLITE, engine, lambda connection: file.stat().st_size)
         url = server.url.replace("postgresql:", "postgresql+psycopg:")
         engine = create_engine(url, isolation_level="AUTOCOMMIT")
-        found += _through("postgresql", POSTGRESQL, engine, _size)
+        found += through("postgresql", POSTGRESQL, engine, _size)
         connections.close_all()
     return [row._replace(name=f"django, {row.name}") for row in found]
 
@@ -99,16 +92,16 @@ def _beside_kombu(url: str, directory: Path, rounds: int) -> list[Row]:
     theirs = url.replace("postgresql://", "sqlalchemy+postgresql+psycopg://")
     bare = BarePostgreSQL(url)
     goals = (2.5, 40.0, 25.0)
-    found = _compare("postgresql", POSTGRESQL, {}, theirs, bare, rounds, goals)
+    found = compare("postgresql", POSTGRESQL, {}, theirs, bare, rounds, goals)
     bare.close()
     found += _waiting("postgresql", POSTGRESQL, {})
     for level in LEVELS:
         ours = f"django://sqlite_{level.lower()}"
         options = {"synchronous": level}
         theirs = f"sqlalchemy+sqlite:///{directory}/theirs-{level}.db"
-        lite = _BareSQLite(directory / f"bare-{level}.db", level)
+        lite = BareSQLite(directory / f"bare-{level}.db", level)
         goals = (10.0, 60.0, 40.0)
-        found += _compare(f"sqlite, {level},", ours, options, theirs, lite, rounds, goals)
+        found += compare(f"sqlite, {level},", ours, options, theirs, lite, rounds, goals)
         lite.close()
         if level == "FULL":
             found += _waiting("sqlite", ours, options)
@@ -117,8 +110,8 @@ def _beside_kombu(url: str, directory: Path, rounds: int) -> list[Row]:
 
 def _waiting(name: str, url: str, options: dict[str, Any]) -> list[Row]:
     return [
-        Row(f"{name} wake-up", _wake_up(url, options), unit="s"),
-        Row(f"{name} processor time of 5 s idle", _idle(url), unit="s"),
+        Row(f"{name} wake-up", wake_up(url, options), unit="s"),
+        Row(f"{name} processor time of 5 s idle", idle(url), unit="s"),
     ]
 
 
@@ -127,19 +120,16 @@ def _consume_here(
 ) -> None:
     """Consume in a process of its own, which has to set Django up first."""
     set_up(json.loads(databases))
-    _consume(POSTGRESQL, seconds, begin, finished)
+    consume(POSTGRESQL, seconds, begin, finished)
 
 
 def _crowds(databases: Databases) -> list[Row]:
-    """One and four processes that consume from one queue, with two kinds of handlers."""
-    found = []
-    for kind, seconds in (("", 0.0), (", 1 ms of waiting in each handler", HANDLER_SECONDS)):
-        for consumers in (1, 4):
-            settings_ = json.dumps(databases)
-            rate = _shared(consumers, seconds, _consume_here, settings_, partial(_fill, POSTGRESQL))
-            word = "process" if consumers == 1 else "processes"
-            found.append(Row(f"postgresql consumed by {consumers} {word}{kind}", rate))
-    return found
+    words = json.dumps(databases)
+
+    def run(consumers: int, seconds: float) -> tuple[float, None]:
+        return shared(consumers, seconds, _consume_here, words, partial(fill, POSTGRESQL)), None
+
+    return crowds(run)
 
 
 def _size(connection: Connection) -> float:

@@ -36,7 +36,7 @@ def rows(rounds: int) -> list[Row]:
             seconds(ours), seconds(theirs)  # compile
             pairs = [(seconds(ours), seconds(theirs)) for _ in range(2 * rounds + 1)]
             medians = [statistics.median(column) for column in zip(*pairs, strict=True)]
-            return Row(name, *medians, goal=goal, unit="s")
+            return Row.of(name, medians, goal=goal, unit="s")
 
         return [
             row("import of the package", "import kombu_core", "import kombu", 1 / 3),

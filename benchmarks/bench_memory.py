@@ -36,6 +36,6 @@ def rows(rounds: int) -> list[Row]:
     ours.close()
     theirs.close()
     return [
-        Row("memory publish", *medians(published), goal=2.0),
-        Row("memory consume + ack, prefetch 100", *medians(consumed), goal=2.5),
+        Row.of("memory publish", medians(published), goal=2.0),
+        Row.of("memory consume + ack, prefetch 100", medians(consumed), goal=2.5),
     ]

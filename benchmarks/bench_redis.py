@@ -70,10 +70,10 @@ def rows(rounds: int) -> list[Row]:
         for rival in (ours, theirs, ours_by_name, theirs_by_name):
             rival.close()
     return [
-        Row("redis publish, each confirmed", *medians(published), goal=1.3),
-        Row("redis publish in batches, direct exchange", *medians(batched), goal=1.5),
-        Row("redis publish in batches, default exchange", *medians(named), goal=1.5),
-        Row("redis consume + ack, prefetch 100", *medians(consumed), goal=15.0),
+        Row.of("redis publish, each confirmed", medians(published), goal=1.3),
+        Row.of("redis publish in batches, direct exchange", medians(batched), goal=1.5),
+        Row.of("redis publish in batches, default exchange", medians(named), goal=1.5),
+        Row.of("redis consume + ack, prefetch 100", medians(consumed), goal=15.0),
         Row("redis wake-up of an idle consumer (median)", wake, unit="s"),
         Row("redis processor time of 5 s idle", idle, unit="s"),
     ]

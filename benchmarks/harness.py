@@ -36,6 +36,14 @@ class Row(NamedTuple):
     goal: float | None = None
     unit: str = "msg/s"
 
+    @classmethod
+    def of(
+        cls, name: str, figures: Sequence[float], *, goal: float | None = None, unit: str = "msg/s"
+    ) -> Row:
+        """Make one of our figure, kombu's, and the bare store's if there is one."""
+        ours, kombu, *raw = figures
+        return cls(name, ours, kombu, raw[0] if raw else None, goal, unit)
+
     @property
     def ratio(self) -> float | None:
         """How many times kombu's figure ours is; None if there is none."""

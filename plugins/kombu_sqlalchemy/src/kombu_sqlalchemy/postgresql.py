@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from hashlib import blake2b
 from typing import Any, ClassVar, Final
 
 from sqlalchemy import Connection
 
+from kombu_core.virtual.listening import channel_of
 from kombu_core.virtual.store import Conflict
 from kombu_core.virtual.tables import CLAIMED, DELAYED, READY, Bound, Message, Taken
 from kombu_sqlalchemy.messages import IN_ORDER, Queries, in_order
-from kombu_sqlalchemy.schema import Tables
 
 
 class PostgreSQLQueries(Queries):
@@ -20,10 +19,6 @@ class PostgreSQLQueries(Queries):
     share: ClassVar[str] = " FOR SHARE"
     update: ClassVar[str] = " FOR UPDATE"
     skip: ClassVar[str] = " FOR UPDATE SKIP LOCKED"
-
-    def __init__(self, tables: Tables, dialect: str) -> None:
-        super().__init__(tables, dialect)
-        self._channels = blake2b(tables.messages.fullname.encode(), digest_size=4).hexdigest()
 
     def among(self, values: Iterable[Any]) -> list[Any]:
         return list(values)
@@ -36,8 +31,8 @@ class PostgreSQLQueries(Queries):
         return f"unnest(CAST(:{name} AS text[])) AS j(q)"
 
     def channel(self, queue: str) -> str:
-        """Return the name that is notified of a queue: of any text a valid one."""
-        return f"kombu_{self._channels}_{blake2b(queue.encode(), digest_size=12).hexdigest()}"
+        """Return what is notified of a queue."""
+        return channel_of(self.table, queue)
 
     def notify(self, connection: Connection, queues: Iterable[str]) -> None:
         # Equal notifications of one transaction are one.
