@@ -1,68 +1,60 @@
-"""A program that works on a directory and is killed between two of its file operations.
+"""A program that works on a directory and is killed somewhere in its file operations.
 
     python crashing.py DIRECTORY
 
-For each number it forks a child, which works in DIRECTORY/number and kills itself before its
-operation of that number, or in the middle of it if it writes. A line for each tells how many steps
-the child finished. The last child lives.
+For each number it forks a child, which works in DIRECTORY/calls NUMBER and kills itself before its
+operation of that number; the last such child lives. Then it forks children that the system kills in
+the middle of a write, in DIRECTORY/bytes NUMBER: when a file would become larger than that. A line
+for each tells its directory and how many steps the child finished.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from functools import partial
 from operator import methodcaller
 from pathlib import Path
+from types import FrameType
 from typing import Any, Final
 
 from kombu_core.message import Envelope
 from kombu_core.virtual.store import Batch, Put, Want
-from kombu_files import journal
-from kombu_files.journal import Journal
+from kombu_files import state
 from kombu_files.store import FilesStore
 
-OPERATIONS: Final = {"close", "fsync", "ftruncate", "open", "pwrite", "rename", "stat"}
+#: Whose calls of functions that are not written in Python may be operations on files.
+CALLERS: Final = (state.__file__, "pathlib")
+READS: Final = {"close", "flock", "listdir", "open", "read", "readline"}
+CHANGES: Final = {"mkdir", "rename", "unlink", "utime", "write"}
 #: Each step with what is there after it: the document, and the bodies in two queues.
 Step = tuple[Callable[[FilesStore], object], tuple[bytes, list[str], list[str]]]
 
 
-class FaultyOS:
-    """The module `os`, which kills this process before or in its fatal operation."""
+def kill_before(fatal: int) -> None:
+    """Have this process killed before its operation of that number."""
+    left = fatal
 
-    def __init__(self, fatal: int) -> None:
-        self._left = fatal
+    def watch(frame: FrameType, event: str, called: Any) -> None:
+        nonlocal left
+        is_operation = event == "c_call" and called.__name__ in READS | CHANGES
+        if is_operation and any(caller in frame.f_code.co_filename for caller in CALLERS):
+            left -= 1
+            if not left:
+                os.kill(os.getpid(), signal.SIGKILL)
 
-    def __getattr__(self, name: str) -> Any:
-        operation = getattr(os, name)
-        if name not in OPERATIONS:
-            return operation
+    sys.setprofile(watch)
 
-        def counted(*args: Any, **kwargs: Any) -> Any:
-            self.count()
-            if name == "fsync":  # Which a killed process has no need of; so it costs no time.
-                return None
-            if name == "pwrite":
-                if self._left == 1:
-                    file, data, offset = args
-                    os.pwrite(file, data[: len(data) // 2], offset)
-                self.count()
-            return operation(*args, **kwargs)
 
-        return counted
-
-    def open_file(self, *args: Any, **kwargs: Any) -> Any:
-        """Open a file by the builtin function, as for the journal that is written anew."""
-        self.count()
-        return open(*args, **kwargs)
-
-    def count(self) -> None:
-        """Come nearer to the end."""
-        self._left -= 1
-        if not self._left:
-            os.kill(os.getpid(), signal.SIGKILL)
+def kill_in_write(size: int) -> None:
+    """Have this process killed when it has written so many bytes of a file, and has more."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
 def put(queue: str, body: str) -> Put:
@@ -93,38 +85,51 @@ def steps() -> Iterator[Step]:
         yield handle_one, (document, waiting.copy(), done.copy())
 
 
-def work(directory: Path, fatal: int, acknowledgements: int) -> None:
+def work(directory: Path, acknowledgements: int) -> None:
     """Do all steps, as far as one gets, and acknowledge each by a byte."""
-    faulty = FaultyOS(fatal)
-    # SMALL: it is written anew a few times.
-    vars(journal).update(os=faulty, open=faulty.open_file, SMALL=500)
-    store = FilesStore(Journal(directory))
+    store = FilesStore(directory)
     for step, _ in steps():
         step(store)
         os.write(acknowledgements, b".")
 
 
+def run_child(directory: Path, arrange: Callable[[], None]) -> int:
+    """Work in a child process, and return how it ended."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if not pid:
+        code = 1
+        try:
+            vars(os).update(fsync=lambda file: None)  # A killed process has no need of it.
+            arrange()
+            work(directory, writing)
+            code = 0
+        except BaseException:  # noqa: BLE001  (nothing may go on in the child)
+            traceback.print_exc()
+        finally:
+            sys.setprofile(None)
+            sys.stderr.flush()
+            os._exit(code)
+    os.close(writing)
+    _, status = os.waitpid(pid, 0)
+    print(f"{len(os.read(reading, 100))} {directory.name}", flush=True)
+    os.close(reading)
+    return os.waitstatus_to_exitcode(status)
+
+
 def main(base: Path) -> None:
     """Run the children, one after the other."""
-    for fatal in range(1, 10_000):
-        reading, writing = os.pipe()
-        pid = os.fork()
-        if not pid:
-            code = 1
-            try:
-                work(base / str(fatal), fatal, writing)
-                code = 0
-            except BaseException:  # noqa: BLE001  (nothing may go on in the child)
-                traceback.print_exc()
-            finally:
-                sys.stderr.flush()
-                os._exit(code)
-        os.close(writing)
-        _, status = os.waitpid(pid, 0)
-        print(fatal, len(os.read(reading, 100)), flush=True)
-        os.close(reading)
-        if status != signal.SIGKILL:
-            sys.exit(os.waitstatus_to_exitcode(status))
+    code = -signal.SIGKILL
+    fatal = 0
+    while code == -signal.SIGKILL:
+        fatal += 1
+        code = run_child(base / f"calls {fatal}", partial(kill_before, fatal))
+    if code:
+        sys.exit(code)
+    for size in range(0, 5000, 7):
+        code = run_child(base / f"bytes {size}", partial(kill_in_write, size))
+        if code != -signal.SIGXFSZ:
+            sys.exit(code)
 
 
 if __name__ == "__main__":

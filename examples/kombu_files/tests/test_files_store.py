@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from kombu_core.testing.store import OpenStore, StoreContract
-from kombu_files.journal import Journal
 from kombu_files.store import FilesStore
 
 
@@ -16,4 +15,4 @@ class TestFilesStore(StoreContract):
 
     @pytest.fixture
     def open_store(self, tmp_path: Path) -> OpenStore:
-        return lambda: FilesStore(Journal(tmp_path / "queues"))
+        return lambda: FilesStore(tmp_path / "queues")

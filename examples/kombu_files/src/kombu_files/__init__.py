@@ -11,7 +11,6 @@ from kombu_core.hookspecs import hookimpl
 from kombu_core.options import parse_options
 from kombu_core.transport import TransportClass, TransportParameters
 from kombu_core.virtual.transport import DEFAULT_LEASE, VirtualTransport
-from kombu_files.journal import Journal
 from kombu_files.store import FilesStore
 
 #: The major version of kombu_core's contracts that this was written for.
@@ -42,7 +41,7 @@ class FilesTransport(VirtualTransport):
 
     def open_store(self) -> FilesStore:
         with map_errors({OSError: ConnectError}):
-            return FilesStore(Journal(self._directory))
+            return FilesStore(self._directory)
 
 
 @hookimpl

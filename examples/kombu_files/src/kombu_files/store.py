@@ -1,42 +1,23 @@
-"""The store: each operation looks at the tables, and adds at most one line to the journal.
-
-The tables are `documents`, `sessions`, `contents` (the messages' bytes) and one for each queue.
-"""
+"""The store: each operation looks at the state, and changes it or not."""
 
 from __future__ import annotations
 
-import os
-import secrets
-import select
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import ClassVar, Final, NamedTuple
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from math import inf
+from pathlib import Path
+from typing import ClassVar, Final
 
 from kombu_core.capabilities import StoreCapabilities
-from kombu_core.exceptions import OperationalError, SessionLostError, map_errors
+from kombu_core.exceptions import ConnectionLostError, SessionLostError
 from kombu_core.virtual import store as contract
 from kombu_core.virtual.envelope import decode, encode
-from kombu_core.virtual.store import Batch, Claim, Claimed, Drop
-from kombu_files.journal import Journal, Tables
+from kombu_core.virtual.store import Batch, Claim, Claimed, Drop, Limit
+from kombu_files.state import Message, State
 
 Versions = Sequence[tuple[str, int]]
-#: In front of the name of a queue in that of its table.
-QUEUE: Final = "queue "
-#: One who was killed between storing and ringing woke nobody, so who waits looks himself (seconds).
-LOOK_AROUND: Final = 1.0
-
-
-class Message(NamedTuple):
-    """What a queue's table holds, by the message's number as text; sorts by who comes first."""
-
-    negative_priority: int
-    due: float
-    number: int
-    expires: float
-    deliveries: int
-    owner: str
-    #: Bytes of its body.
-    size: int
+#: Longest time between two looks at the state (seconds); while something comes it is shorter.
+LONGEST_PAUSE: Final = 0.01
 
 
 class FilesStore:
@@ -44,211 +25,190 @@ class FilesStore:
 
     capabilities: ClassVar = StoreCapabilities(name="files", shared=True, persistent=True)
 
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
+    def __init__(self, directory: Path) -> None:
+        self._state = State(directory)
 
     # -- documents -------------------------------------------------------------------------
 
     def read(self, keys: Sequence[str]) -> list[contract.Document]:
-        with self._journal.locked() as tables:
-            rows = [(key, *tables["documents"].get(key, (0, ""))) for key in keys]
+        with self._state.locked() as state:
+            rows = [(key, *state.documents.get(key, (0, ""))) for key in keys]
         return [contract.Document(key, version, bytes.fromhex(text)) for key, version, text in rows]
 
     def write(
         self, changes: Mapping[str, bytes | None], expect: Versions, drops: Sequence[Drop] = ()
     ) -> contract.WriteResult:
-        with self._journal.locked() as tables:
-            _check(tables, expect)
+        versions = dict.fromkeys(changes, 0)
+        with self._state.locked(durable=True) as state:
+            self._check(expect)
             dropped = [len(self._ready(drop.queue)) for drop in drops]
             for drop, ready in zip(drops, dropped, strict=True):
                 if drop.if_empty and ready:
                     raise contract.NotEmpty(drop.queue)
-            for drop in drops:
-                self._delete(drop.queue, list(tables[QUEUE + drop.queue]))
-            versions = {k: 0 if v is None else self._journal.number() for k, v in changes.items()}
+            self._delete(self._messages(*(drop.queue for drop in drops)))
             for key, value in changes.items():
-                row = None if value is None else (versions[key], value.hex())
-                self._journal.put("documents", key, row)
+                state.documents.pop(key, None)
+                if value is not None:
+                    state.number += 1
+                    versions[key] = state.number
+                    state.documents[key] = (state.number, value.hex())
         return contract.WriteResult(versions, dropped)
 
     def scan(self, prefix: str) -> list[str]:
-        with self._journal.locked() as tables:
-            return sorted(key for key in tables["documents"] if key.startswith(prefix))
+        with self._state.locked() as state:
+            return sorted(key for key in state.documents if key.startswith(prefix))
 
     # -- queues ----------------------------------------------------------------------------
 
     def commit(self, batch: Batch) -> contract.CommitResult:
-        contents = [encode(put.envelope).hex() for put in batch.puts]
+        contents = [encode(put.envelope) for put in batch.puts]
         rejected, dropped = list[int](), list[Claimed]()
-        with self._journal.locked(rings=bool(batch.puts or batch.releases)) as tables:
-            _check(tables, batch.expect)
+        with self._state.locked(durable=bool(batch.puts)) as state:
+            self._check(batch.expect)
+            lives, owned = state.sessions.get(batch.session), self._owned(batch.session)
             claims = [*batch.acks, *(release.claim for release in batch.releases)]
-            lost = [claim for claim in claims if not _owned(tables, claim, batch.session)]
-            if lost and not tables["sessions"].get(batch.session):
+            lost = [claim for claim in claims if claim.id not in owned]
+            if lost and not lives:
                 return contract.CommitResult(lost)
             for position, put in enumerate(batch.puts):
-                size = len(put.envelope.body)
-                if self._is_full(put.queue, batch, "reject", 1, size):
+                limit, size = batch.limits.get(put.queue, Limit()), len(put.envelope.body)
+                if limit.overflow == "reject" and self._is_over(limit, put.queue, size):
                     rejected.append(position)
                     continue
-                number, due = self._journal.number(), self._journal.now + put.delay
-                expires = float("inf") if put.ttl is None else due + put.ttl
-                message = Message(-put.priority, due, number, expires, 0, "", size)
-                self._journal.put(QUEUE + put.queue, str(number), message)
-                self._journal.put("contents", str(number), contents[position])
+                state.number += 1
+                state.write_content(state.number, contents[position])
+                due = state.now + put.delay
+                expires = inf if put.ttl is None else due + put.ttl
+                self._save(Message(put.queue, -put.priority, due, state.number, expires, size))
                 dropped += self._shorten(put.queue, batch)
-            for claim in batch.acks:
-                if _owned(tables, claim, batch.session):
-                    self._delete(claim.queue, [claim.id])
-            for release in batch.releases:
-                self._release(release.claim, batch.session, release.is_delivered)
-            for release in batch.releases:
-                dropped += self._shorten(release.claim.queue, batch)
-            if dropped and not tables["sessions"].get(batch.session):
-                # Who ends it gives these back.
-                self._journal.put("sessions", batch.session, 0.0)
+            self._delete([owned.pop(claim.id) for claim in batch.acks if claim.id in owned])
+            for claim, is_delivered in batch.releases:
+                if claim.id in owned:
+                    self._release(owned[claim.id], is_delivered)
+            for claim, _ in batch.releases:
+                dropped += self._shorten(claim.queue, batch)
+            if dropped and not lives:
+                state.sessions[batch.session] = 0  # Who ends it gives them back.
         return contract.CommitResult((), rejected, dropped)
 
     def claim(self, wants: Sequence[contract.Want], session: str, limit: int) -> list[Claimed]:
-        claimed: list[Claimed] = []
-        with self._journal.locked() as tables:
-            if tables["sessions"].get(session, 0.0) <= self._journal.now:
+        claimed = list[Claimed]()
+        with self._state.locked() as state:
+            if state.sessions.get(session, 0) <= state.now:
                 raise SessionLostError("The lease of this session ran out")
             for want in wants:
                 for message in self._ready(want.queue)[: min(want.limit, limit - len(claimed))]:
-                    if want.expired_only and message.expires > self._journal.now:
+                    if want.expired_only and message.expires > state.now:
                         break
-                    claimed.append(self._claim(want.queue, message, session))
+                    claimed.append(self._claim(message, session))
         return claimed
 
     def wait(self, queues: Collection[str], timeout: float) -> bool:
-        deadline = time.monotonic() + timeout
-        path = self._journal.bells / secrets.token_hex(8)
-        # Under the lock, or somebody would find it before it is open.
-        with self._journal.locked(), map_errors({OSError: OperationalError}):
-            os.mkfifo(path)
-            bell = os.open(path, os.O_RDWR | os.O_NONBLOCK)
-        try:
-            while not self._journal.is_closed:
-                due, left = self._due(queues), deadline - time.monotonic()
-                if due <= 0 or left <= 0:
-                    return due <= 0
-                if select.select([bell], [], [], min(left, due, LOOK_AROUND))[0]:
-                    os.read(bell, 4096)
-            return True
-        finally:
-            os.close(bell)
-            path.unlink(missing_ok=True)
+        deadline, due = time.monotonic() + timeout, inf
+        seen, pause = "", 0.0
+        while not self._state.closed.wait(pause):
+            found = self._state.look()  # Before the messages, so nothing comes in between.
+            if found != seen:
+                with self._state.locked() as state:
+                    moments = [m.due for m in self._messages(*queues) if m.owner is None]
+                seen, due = found, time.monotonic() + min(moments, default=inf) - state.now
+            left = min(due, deadline) - time.monotonic()
+            if left <= 0:
+                return due <= deadline
+            pause = min(left, LONGEST_PAUSE, max(0.001, 1.25 * pause))
+        raise ConnectionLostError("It was closed while it waited")
 
     def count(self, queue: str) -> contract.Counts:
-        with self._journal.locked():
+        with self._state.locked():
             ready, messages = len(self._ready(queue)), self._messages(queue)
-            claimed = sum(1 for message in messages if message.owner)
+            claimed = sum(message.owner is not None for message in messages)
             return contract.Counts(ready, claimed, len(messages) - claimed - ready)
 
     def purge(self, queue: str) -> int:
-        with self._journal.locked():
-            ready = [str(message.number) for message in self._ready(queue)]
-            self._delete(queue, ready)
-        return len(ready)
+        with self._state.locked():
+            return self._delete(self._ready(queue))
 
-    # -- sessions: by name the end of the lease, 0 if it ran out and is not forgotten yet ------
+    # -- sessions --------------------------------------------------------------------------
 
     def begin(self, session: str, ttl: float) -> None:
-        with self._journal.locked():
-            self._journal.put("sessions", session, self._journal.now + ttl)
+        with self._state.locked() as state:
+            state.sessions[session] = state.now + ttl
 
     def renew(self, session: str, ttl: float) -> bool:
-        with self._journal.locked() as tables:
-            if lives := bool(tables["sessions"].get(session)):
-                self._journal.put("sessions", session, self._journal.now + ttl)
-        return lives
+        with self._state.locked() as state:
+            if state.sessions.get(session):
+                state.sessions[session] = state.now + ttl
+            return bool(state.sessions.get(session))
 
     def end(self, session: str) -> None:
-        with self._journal.locked(rings=True):
-            self._end(session, None)
+        with self._state.locked() as state:
+            self._release_all(session)
+            state.sessions.pop(session, None)
 
     def reap(self) -> list[str]:
-        with self._journal.locked(rings=True) as tables:
-            for session, end in list(tables["sessions"].items()):
-                if 0 < end <= self._journal.now:
-                    self._end(session, 0.0)
-            return [session for session, end in tables["sessions"].items() if not end]
+        with self._state.locked() as state:
+            for session, end in state.sessions.items():
+                if 0 < end <= state.now:
+                    self._release_all(session)
+                    state.sessions[session] = 0
+            return [session for session, end in state.sessions.items() if end == 0]
 
     def close(self) -> None:
-        self._journal.close()
+        self._state.closed.set()
 
     # -- steps of these, under the lock ----------------------------------------------------
 
-    def _messages(self, queue: str) -> list[Message]:
-        return [Message(*row) for row in self._journal.tables[QUEUE + queue].values()]
+    def _check(self, expect: Versions) -> None:
+        documents = self._state.documents
+        moved = [key for key, version in expect if version != documents.get(key, (0,))[0]]
+        if moved:
+            raise contract.Conflict(moved)
+
+    def _messages(self, *queues: str) -> list[Message]:
+        return [message for message in self._state.messages.values() if message.queue in queues]
 
     def _ready(self, queue: str) -> list[Message]:
-        found, now = self._messages(queue), self._journal.now
-        return sorted(message for message in found if not message.owner and message.due <= now)
+        found, now = self._messages(queue), self._state.now
+        return sorted(message for message in found if message.owner is None and message.due <= now)
 
-    def _due(self, queues: Collection[str]) -> float:
-        """Return the seconds until something is ready. Takes the lock."""
-        with self._journal.locked():
-            due = [m.due for queue in queues for m in self._messages(queue) if not m.owner]
-            return min(due, default=float("inf")) - self._journal.now
+    def _owned(self, session: str) -> dict[str, Message]:
+        return {key: m for key, m in self._state.messages.items() if m.owner == session}
 
-    def _claim(self, queue: str, message: Message, session: str) -> Claimed:
-        claim, is_expired = Claim(queue, str(message.number)), message.expires <= self._journal.now
-        self._journal.put(QUEUE + queue, claim.id, message._replace(owner=session))
-        content = decode(bytes.fromhex(self._journal.tables["contents"][claim.id]))
+    def _save(self, message: Message) -> None:
+        self._state.messages[str(message.number)] = message
+
+    def _delete(self, messages: Sequence[Message]) -> int:
+        for message in messages:
+            del self._state.messages[str(message.number)]
+        return len(messages)
+
+    def _claim(self, message: Message, session: str) -> Claimed:
+        self._save(message._replace(owner=session))
+        claim = Claim(message.queue, str(message.number))
+        content = decode(self._state.read_content(message.number))
+        is_expired = message.expires <= self._state.now
         return Claimed(claim, content, message.deliveries, is_expired, -message.negative_priority)
 
-    def _release(self, claim: Claim, session: str, is_delivered: bool = True) -> None:
-        message = _owned(self._journal.tables, claim, session)
-        if message:
-            message = message._replace(owner="", deliveries=message.deliveries + is_delivered)
-            self._journal.put(QUEUE + claim.queue, claim.id, message)
+    def _release(self, message: Message, is_delivered: bool = True) -> None:
+        self._save(message._replace(owner=None, deliveries=message.deliveries + is_delivered))
 
-    def _delete(self, queue: str, ids: Iterable[str]) -> None:
-        for key in ids:
-            self._journal.put(QUEUE + queue, key, None)
-            self._journal.put("contents", key, None)
+    def _release_all(self, session: str) -> None:
+        for message in self._owned(session).values():
+            self._release(message)
 
-    def _end(self, session: str, state: float | None) -> None:
-        for table in [name for name in self._journal.tables if name.startswith(QUEUE)]:
-            for key in list(self._journal.tables[table]):
-                self._release(Claim(table.removeprefix(QUEUE), key), session)
-        self._journal.put("sessions", session, state)
-
-    def _is_full(
-        self, queue: str, batch: Batch, overflow: str, more: int = 0, size: int = 0
-    ) -> bool:
-        """Whether a queue of that overflow, with what comes to it, would pass its limit."""
-        limit = batch.limits.get(queue)
-        if limit is None or limit.overflow != overflow:
-            return False
-        sizes = [message.size for message in self._ready(queue)]
-        return (limit.max_length is not None and len(sizes) + more > limit.max_length) or (
-            limit.max_bytes is not None and sum(sizes) + size > limit.max_bytes
+    def _is_over(self, limit: Limit, queue: str, *coming: int) -> bool:
+        """Whether a queue, with bodies of so many bytes that come to it, is over its limit."""
+        sizes = [*coming, *(message.size for message in self._ready(queue))]
+        return (limit.max_length is not None and len(sizes) > limit.max_length) or (
+            limit.max_bytes is not None and sum(sizes) > limit.max_bytes
         )
 
-    def _shorten(self, queue: str, batch: Batch) -> list[Claimed]:
-        """Push out what would be delivered next until the limit holds."""
-        dropped = list[Claimed]()
-        while self._is_full(queue, batch, "drop-head"):
+    def _shorten(self, queue: str, batch: Batch) -> Iterator[Claimed]:
+        """Push out what would be delivered next until the limit holds; yield what is kept."""
+        limit = batch.limits.get(queue, Limit(overflow="reject"))
+        while limit.overflow == "drop-head" and self._is_over(limit, queue):
             head = self._ready(queue)[0]
-            if batch.limits[queue].keep_dropped:
-                if not self._journal.tables["sessions"].get(batch.session):
-                    # Its lease is over: `reap` will give the message back.
-                    self._journal.put("sessions", batch.session, self._journal.now)
-                dropped.append(self._claim(queue, head, batch.session))
+            if limit.keep_dropped:
+                yield self._claim(head, batch.session)
             else:
-                self._delete(queue, [str(head.number)])
-        return dropped
-
-
-def _check(tables: Tables, expect: Versions) -> None:
-    moved = [key for key, version in expect if version != tables["documents"].get(key, (0,))[0]]
-    if moved:
-        raise contract.Conflict(moved)
-
-
-def _owned(tables: Tables, claim: Claim, session: str) -> Message | None:
-    row = tables[QUEUE + claim.queue].get(claim.id)
-    return Message(*row) if row and Message(*row).owner == session else None
+                self._delete([head])
