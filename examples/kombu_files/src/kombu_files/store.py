@@ -17,7 +17,7 @@ from kombu_files.state import Message, State
 
 Versions = Sequence[tuple[str, int]]
 #: Longest time between two looks at the state (seconds); while something comes it is shorter.
-LONGEST_PAUSE: Final = 0.01
+LONGEST_PAUSE: Final = 0.02
 
 
 class FilesStore:
