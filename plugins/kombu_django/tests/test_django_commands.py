@@ -101,6 +101,16 @@ class TestConsume:
         dead(connection).delete()
         fails(connection).delete()
 
+    def test_what_cannot_be_decoded_stops_nothing(
+        self, alias: str, queue: str, token: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        publish(b"{", queue, using=alias, content_type="application/json", content_encoding="utf-8")
+        publish({"name": f"{token}-a"}, queue, using=alias)
+        said = run("kombu_consume", "--database", alias, "--until-empty", self.HANDLER, queue)
+        assert said == "1 handled, 1 failed"
+        assert "cannot be decoded" in caplog.text
+        assert rows_of(alias, queue) == 0
+
     def test_a_wrong_name_is_an_error(self, alias: str) -> None:
         with pytest.raises(CommandError, match="no handler"):
             run("kombu_consume", "--database", alias, "nowhere.nothing", "q")

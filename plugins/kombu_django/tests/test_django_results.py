@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from kombu_core.testing.brokers import RedisServer
 from kombu_core.testing.harness import until
 from kombu_django.models import TaskRecord
 from kombu_django.sharing import close_shared
-from kombu_django.task_backend import KombuBackend
+from kombu_django.task_backend import KombuBackend, path_of
 from kombu_django.task_framework import (
     TaskResultDoesNotExist,
     TaskResultStatus,
@@ -112,6 +112,119 @@ def test_what_is_no_json_is_a_failure(
     assert work(backend.alias) == "0 done, 1 failed"
     result.refresh()
     assert result.errors[0].exception_class is TypeError
+
+
+@pytest.mark.parametrize("id_", ["x" * 256, "a\x00b", "line\nbreak", "\N{SNOWMAN}", ""])
+def test_an_id_that_no_column_takes_stops_no_worker(
+    backend: KombuBackend, caplog: pytest.LogCaptureFixture, id_: str
+) -> None:
+    send(backend, {"task": path_of(add), "args": [1], "kwargs": {}}, message_id=id_)
+    later = on(backend, add).enqueue(1, b=1)
+    assert work(backend.alias) == "1 done, 1 failed"
+    assert "A message is no task" in caplog.text
+    later.refresh()
+    assert later.return_value == 2
+    assert failed(backend) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"task": ["x"], "args": [], "kwargs": {}},
+        {"task": "x\x00y", "args": [], "kwargs": {}},
+        {"task": path_of(add), "args": 5, "kwargs": {}},
+        {"task": path_of(add), "args": [], "kwargs": [1]},
+        {"task": path_of(add), "args": [datetime(2030, 1, 1, tzinfo=UTC)], "kwargs": {}},
+        {"task": path_of(add)},
+        None,
+        [],
+        "text",
+        b"bytes",
+    ],
+)
+def test_a_body_that_is_no_task_stops_no_worker(
+    backend: KombuBackend, caplog: pytest.LogCaptureFixture, body: object
+) -> None:
+    send(backend, body, message_id=backend.alias)
+    on(backend, add).enqueue(1)
+    assert work(backend.alias) == "1 done, 1 failed"
+    assert "A message is no task" in caplog.text
+    assert failed(backend) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"{", "application/json"),
+        (b"[" * 100_000, "application/json"),
+        (b"\xff", "application/json"),
+        (b"x", "application/x-python-serialize"),
+        (b"x", "no/such"),
+    ],
+)
+def test_what_cannot_be_decoded_stops_no_worker(
+    backend: KombuBackend, caplog: pytest.LogCaptureFixture, body: bytes, kind: str
+) -> None:
+    send(backend, body, message_id=backend.alias, content_type=kind, content_encoding="utf-8")
+    on(backend, add).enqueue(1)
+    assert work(backend.alias) == "1 done, 1 failed"
+    assert "A message is no task" in caplog.text
+    assert failed(backend) == 1
+
+
+def test_arguments_that_a_function_does_not_take_are_its_failure(
+    backend: KombuBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    called = {"task": path_of(add), "args": "abc", "kwargs": {"\x00": 1}}
+    send(backend, called, message_id=backend.alias)
+    assert work(backend.alias) == "0 done, 1 failed"
+    assert backend.get_result(backend.alias).errors[0].exception_class is TypeError
+    assert failed(backend) == 0
+
+
+def send(backend: KombuBackend, body: object, **properties: Any) -> None:
+    """Publish what somebody else might."""
+    on(backend, add)  # Now it is known.
+    with backend.connect() as connection:
+        for queue in (backend.failed, backend.queue("default")):
+            queue(connection).declare()
+        producer = connection.Producer(routing_key=backend.queue("default").name)
+        producer.publish(body, **properties)
+
+
+def failed(backend: KombuBackend) -> int:
+    """Return the number of messages that were no task."""
+    with backend.connect() as connection:
+        found = backend.failed(connection).queue_declare(passive=True)
+        return int(found.message_count)
+
+
+def test_results_that_cannot_be_tidied_are_no_failure(
+    backend: KombuBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A database that fails after the acknowledgement fails under no task."""
+    seen: list[Any] = []
+    results = backend.results
+    assert results is not None
+
+    def spoil(sender: object, task_result: Any, **_: object) -> None:
+        seen.append(task_result.status)
+        with connections[results.using].cursor() as cursor:
+            cursor.execute("ALTER TABLE kombu_django_taskrecord RENAME TO kombu_django_hidden")
+
+    task_finished.connect(spoil)
+    result = on(backend, add).enqueue(1)
+    try:
+        said = work(backend.alias)
+    finally:
+        task_finished.disconnect(spoil)
+        with connections[results.using].cursor() as cursor:
+            cursor.execute("ALTER TABLE kombu_django_hidden RENAME TO kombu_django_taskrecord")
+    assert said == "1 done, 0 failed"
+    assert seen == [TaskResultStatus.SUCCESSFUL]
+    assert "deleted later" in caplog.text
+    result.refresh()
+    assert result.return_value == 1
 
 
 def test_it_is_there_if_and_only_if_the_message_is(backend: KombuBackend) -> None:

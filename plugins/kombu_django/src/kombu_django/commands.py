@@ -62,6 +62,7 @@ def consume(
     connection: Connection,
     queues: Sequence[Queue],
     handle: Callable[[Any, Any], object],
+    refuse: Callable[[Any, Exception], object],
     stop: threading.Event,
     *,
     prefetch: int,
@@ -74,6 +75,7 @@ def consume(
         queues: They are there.
         handle: Called with body and message, which it settles; if one of `FAILURES` comes out,
             the message comes again.
+        refuse: Called with a message whose body cannot be decoded, and why; else the same.
         stop: Set to stop after the message that is being handled.
         prefetch: Messages to take at once.
         until_empty: Return when nothing comes any more.
@@ -81,8 +83,14 @@ def consume(
     waiting: list[Message] = []
 
     def handling(body: Any, message: Message) -> None:
+        settling(message, lambda: handle(body, message))
+
+    def refusing(message: Message, error: Exception) -> None:
+        settling(message, lambda: refuse(message, error))
+
+    def settling(message: Message, settle: Callable[[], object]) -> None:
         try:
-            handle(body, message)
+            settle()
         except FAILURES as error:
             # What was settled in a transaction was undone with it, and comes again by itself.
             if not message.acknowledged:
@@ -90,7 +98,12 @@ def consume(
             raise OperationalError(f"The database failed under a handler: {error}") from error
 
     with Consumer(
-        connection, queues, callbacks=[handling], prefetch_count=prefetch, auto_declare=False
+        connection,
+        queues,
+        callbacks=[handling],
+        on_decode_error=refusing,
+        prefetch_count=prefetch,
+        auto_declare=False,
     ):
         while not stop.is_set():
             try:

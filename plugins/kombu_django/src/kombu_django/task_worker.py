@@ -10,7 +10,7 @@ import time
 import traceback
 from typing import Any, Final
 
-from django.db import close_old_connections
+from django.db import DataError, Error, close_old_connections
 from django.utils import timezone
 
 from kombu_core.message import Message
@@ -27,6 +27,11 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two looks for results that expired.
 _TIDY: Final = 60.0
+#: Characters of an id, and of a reason that is logged.
+_LONGEST_ID: Final = 255
+_LONGEST_REASON: Final = 1000
+#: What comes of a message that somebody else has made; other errors of a database are its own.
+_NO_TASK: Final = (LookupError, TypeError, ValueError, RecursionError, DataError)
 
 
 class TaskWorker:
@@ -47,16 +52,15 @@ class TaskWorker:
         """
         close_old_connections()
         try:
-            result = self._understood(body, message)
-        except (LookupError, TypeError, ValueError) as error:
-            self._refuse(message, f"A message is no task: {error}")
+            result = self._begun(body, message)
+        except _NO_TASK as error:
+            self.refuse(message, error)
             return
         try:
             self._run(result)
             with self._backend.together():
                 self._keep(result)
                 message.ack()
-            self._tidy()
         finally:
             close_old_connections()
         task_finished.send(type(self._backend), task_result=result)
@@ -64,24 +68,43 @@ class TaskWorker:
             self.handled += 1
         else:
             self.failed += 1
+        self._tidy()
 
-    def _keep(self, result: Any) -> None:
-        if self._results is not None:
-            self._results.save(result, path_of(result.task))
-
-    def _tidy(self) -> None:
-        """Delete results that expired, now and then."""
-        if self._results is not None and time.monotonic() >= self._tidied + _TIDY:
-            self._tidied = time.monotonic()
-            self._results.tidy()
-
-    def _refuse(self, message: Message, reason: str) -> None:
+    def refuse(self, message: Message, error: Exception) -> None:
+        """Reject a message that is no task, and say so where its result is looked for."""
+        reason = f"A message is no task: {error}"[:_LONGEST_REASON]
         logger.error("%s", reason)
         self.failed += 1
         with self._backend.together():
             if self._results is not None:
                 self._results.refuse(_id_of(message), reason)
             message.reject()
+
+    def _keep(self, result: Any) -> None:
+        if self._results is not None:
+            self._results.save(result, path_of(result.task))
+
+    def _tidy(self) -> None:
+        """Delete results that expired, now and then; the task is done whether that works or not."""
+        if self._results is None or time.monotonic() < self._tidied + _TIDY:
+            return
+        self._tidied = time.monotonic()
+        try:
+            self._results.tidy()
+        except Error as error:
+            logger.warning("Results that expired are deleted later: %s", error)
+        finally:
+            close_old_connections()
+
+    def _begun(self, body: Any, message: Message) -> Any:
+        """Return the result of a task that begins now, written down."""
+        result = self._understood(body, message)
+        now = timezone.now()
+        first = result.started_at or now
+        _set(result, status=TaskResultStatus.RUNNING, started_at=first, last_attempted_at=now)
+        result.worker_ids.append(self._name)
+        self._keep(result)
+        return result
 
     def _understood(self, body: Any, message: Message) -> Any:
         path, args, kwargs = body["task"], body["args"], body["kwargs"]
@@ -90,16 +113,12 @@ class TaskWorker:
             raise LookupError(f"there is no task {path!r} in this process")
         id_ = _id_of(message)
         if not id_:
-            raise LookupError("it has no id")
+            raise LookupError("it has no id, or one that no task has")
         result = new_result(task, id_, args, kwargs, self._backend.alias)
         return result if self._results is None else self._results.continued(result)
 
     def _run(self, result: Any) -> None:
-        task, now = result.task, timezone.now()
-        first = result.started_at or now
-        _set(result, status=TaskResultStatus.RUNNING, started_at=first, last_attempted_at=now)
-        result.worker_ids.append(self._name)
-        self._keep(result)
+        task = result.task
         task_started.send(type(self._backend), task_result=result)
         context = [TaskContext(task_result=result)] if task.takes_context else []
         try:
@@ -122,9 +141,11 @@ class TaskWorker:
 
 
 def _id_of(message: Message) -> str:
-    """Return a message's id, or nothing if it is none that a column takes."""
-    found = str(message.properties.get("message_id") or "")
-    return found if found.isprintable() else ""
+    """Return a message's id, or nothing if it is none that every database keeps as it is."""
+    found = message.properties.get("message_id")
+    if not (isinstance(found, str) and found.isascii() and found.isprintable()):
+        return ""
+    return found if len(found) <= _LONGEST_ID else ""
 
 
 def _set(result: Any, **values: Any) -> None:

@@ -84,6 +84,7 @@ class Command(BaseCommand):
                     connection,
                     queues,
                     worker.handle,
+                    worker.refuse,
                     stop,
                     prefetch=options["prefetch"],
                     until_empty=options["until_empty"],
@@ -130,3 +131,10 @@ class _Worker:
                 (message.requeue if self._requeue else message.reject)()
         else:
             self.handled += 1
+
+    def refuse(self, message: Message, error: Exception) -> None:
+        """Reject a message that cannot be decoded: it would not be the next time either."""
+        close_old_connections()
+        logger.error("Message %s cannot be decoded: %s", message.delivery_tag, error)
+        self.failed += 1
+        message.reject()

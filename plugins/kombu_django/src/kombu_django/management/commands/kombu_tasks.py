@@ -68,6 +68,7 @@ class Command(BaseCommand):
                     connection,
                     queues,
                     worker.handle,
+                    worker.refuse,
                     stop,
                     prefetch=1,
                     until_empty=options["until_empty"],
