@@ -18,11 +18,12 @@ from kombu_core import Connection, Exchange, Queue
 from kombu_core.exceptions import NotFoundError, UnroutableError
 from kombu_core.testing.harness import fetch
 from kombu_core.virtual.topology import queue_key
+from kombu_django.inspection import inspect
 from kombu_django.models import Message
 from kombu_django.publishing import publish
 from kombu_django.task_framework import TaskResultDoesNotExist
 from plugins.kombu_django.tests.databases import rows_of, taken
-from plugins.kombu_django.tests.sample_tasks import add, fail
+from plugins.kombu_django.tests.sample_tasks import add, fail, produce
 from plugins.kombu_django.tests.test_django_tasks import work
 
 QUEUES = "admin:kombu_django_queue_changelist"
@@ -247,7 +248,7 @@ class TestDoing:
         page = _text(admin.get(reverse(RESULTS)))
         assert result.id in page
         page = _text(admin.get(reverse("admin:kombu_django_taskrecord_change", args=[result.id])))
-        assert "4111, b=1" in page
+        assert '"args":[4111],"kwargs":{"b":1}' in page
         assert "4112" in page
         raw = _html(admin.get(reverse("admin:kombu_django_taskrecord_change", args=[broken.id])))
         assert "ValueError: &lt;b&gt;no luck" in raw
@@ -257,6 +258,24 @@ class TestDoing:
         _act(admin, RESULTS, "delete_selected", result.id, post="yes")
         with pytest.raises(TaskResultDoesNotExist):
             result.refresh()
+
+    def test_a_result_is_redacted_as_its_message_is(self, admin: Client, alias: str) -> None:
+        called = produce.enqueue("card 4111")
+        failed = fail.enqueue("card 4111")
+        (first, _) = _ids("tasks.default")
+        message = inspect("", bytes(Message.objects.get(id=first).body)).body
+        pages = [
+            reverse("admin:kombu_django_taskrecord_change", args=[one.id])
+            for one in (called, failed)
+        ]
+        assert "card 4111" in message
+        assert message in _text(admin.get(_page_of(first)))
+        assert message in _text(admin.get(pages[0]))
+        work("default")
+        with override_settings(KOMBU={"REDACT": "plugins.kombu_django.tests.redacting.hide_tasks"}):
+            shown = [_text(admin.get(page)) for page in pages]
+        assert not any("4111" in page for page in shown)
+        assert [page.count("(hidden)") for page in shown] == [3, 2]  # All that it has of them.
 
     def test_moving_asks_whereto(
         self, admin: Client, queue: str, connection: Connection, token: str

@@ -6,7 +6,10 @@
         "REDACT": "myproject.privacy.redact",     # what the admin shows of a body; None: nothing
     }
 
-`REDACT` is called with the queue's name and the body's text and returns the text to show.
+`REDACT` is called with the queue's name and a text, and returns the text to show. The text is that
+of a message's body, or JSON of its properties or its headers; for the result of a task, whose queue
+is named with the prefix as that of its message, JSON of what is called as in the message, or of the
+return value, or the tracebacks.
 """
 
 from __future__ import annotations
@@ -16,6 +19,9 @@ from typing import Any, Final
 
 from django.conf import settings
 from django.utils.module_loading import import_string
+
+#: What the names of the queues of tasks begin with.
+TASK_PREFIX: Final = "tasks."
 
 KNOWN: Final = frozenset({"OPTIONS", "DATABASES", "REDACT"})
 
@@ -44,3 +50,14 @@ def redaction() -> Callable[[str, str], str] | None:
         return None
     made: Callable[[str, str], str] = import_string(found) if isinstance(found, str) else found
     return made
+
+
+def task_queue(backend: str, name: str) -> str:
+    """Return the name of the queue for one of the names of the Tasks framework.
+
+    Args:
+        backend: Alias of the backend; one that is not there any more had the default prefix.
+        name: The framework's.
+    """
+    options = getattr(settings, "TASKS", {}).get(backend, {}).get("OPTIONS", {})
+    return f"{options.get('PREFIX', TASK_PREFIX)}{name}"

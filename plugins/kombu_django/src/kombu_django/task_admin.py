@@ -8,6 +8,7 @@ from typing import Any
 from django.contrib import admin
 
 from kombu_django.admin_pages import ReadOnlyAdmin, preformatted
+from kombu_django.configuration import task_queue
 from kombu_django.inspection import shown
 
 
@@ -39,20 +40,28 @@ class TaskRecordAdmin(ReadOnlyAdmin):
     @admin.display(description="arguments")
     def arguments(self, obj: Any) -> str:
         """What it is called with."""
-        named = [f"{name}={value!r}" for name, value in json.loads(obj.kwargs).items()]
-        words = [*map(repr, json.loads(obj.args)), *named]
-        return preformatted(shown(obj.queue_name, ", ".join(words)))
+        called = {"task": obj.task, "args": json.loads(obj.args), "kwargs": json.loads(obj.kwargs)}
+        return _as_json(obj, called)
 
     @admin.display(description="return value")
     def returned(self, obj: Any) -> str:
         """What it returned, if it ended well."""
         if obj.status != "SUCCESSFUL":
             return "-"
-        text = json.dumps(json.loads(obj.return_value), indent=1, ensure_ascii=False)
-        return preformatted(shown(obj.queue_name, text))
+        return _as_json(obj, json.loads(obj.return_value))
 
     @admin.display(description="errors")
     def tracebacks(self, obj: Any) -> str:
         """What it raised, at each attempt."""
         text = "\n".join(traceback for _, traceback in json.loads(obj.errors))
-        return preformatted(shown(obj.queue_name, text))
+        return _text(obj, text)
+
+
+def _as_json(obj: Any, value: Any) -> str:
+    return _text(obj, json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+
+
+def _text(obj: Any, text: str) -> str:
+    text = text.encode(errors="backslashreplace").decode()  # A page takes no lone surrogates.
+    # By the same name as its message was, so that one redaction does for both.
+    return preformatted(shown(task_queue(obj.backend, obj.queue_name), text))

@@ -34,7 +34,7 @@ from kombu_core.connection import Connection
 from kombu_core.entity import Queue
 from kombu_core.exceptions import KombuError
 from kombu_core.url import parse, scheme_of
-from kombu_django.configuration import transport_options
+from kombu_django.configuration import TASK_PREFIX, transport_options
 from kombu_django.models import TaskRecord
 from kombu_django.sharing import shared
 from kombu_django.task_framework import (
@@ -69,7 +69,7 @@ class KombuBackend(BaseTaskBackend):
     def __init__(self, alias: str, params: Mapping[str, Any]) -> None:
         super().__init__(alias, params)
         self.url: str = self.options.get("URL", "django://")
-        self.prefix: str = self.options.get("PREFIX", "tasks.")
+        self.prefix: str = self.options.get("PREFIX", TASK_PREFIX)
         self.on_django = self.url.startswith("django:")
         self._kept: bool | str = self.options.get("RESULTS", self.on_django)
         #: What the framework asks: whether results are kept.
