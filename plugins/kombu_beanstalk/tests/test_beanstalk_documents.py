@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -77,6 +78,27 @@ class TestTable:
         assert other.scan("") == []
         # What is left is the mark of the root.
         assert raw.stats_tube(f"{token}/default/pages")["current-jobs-buried"] == 1
+
+    def test_a_root_without_a_mark_is_one_that_may_have_moved(
+        self, store: BeanstalkStore, open_store: OpenStore, raw: Client[bytes], token: str
+    ) -> None:
+        """One of those that were written before there were marks."""
+        version = store.write({"a": b"1"}, []).versions["a"]
+        raw.use(f"{token}/default/topology")
+        job = raw.peek_ready()
+        root = json.loads(job.body)
+        del root["mark"]
+        raw.put(json.dumps(root).encode(), priority=raw.stats_job(job)["pri"])
+        raw.delete(job)
+        other = open_store()
+        assert values(other, "a") == [b"1"]
+        put(other, "x", expect=[("a", version)])
+        assert other.count("q").ready == 1
+        other.write({"a": b"2"}, [("a", version)])
+        assert values(store, "a") == [b"2"]
+        assert "mark" in json.loads(raw.peek_ready().body)
+        put(store, "y")
+        assert store.count("q").ready == 2
 
     def test_a_document_larger_than_a_job_is_refused(self, open_store: OpenStore) -> None:
         store = open_store(max_job_size=4096)

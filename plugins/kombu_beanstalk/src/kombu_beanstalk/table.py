@@ -172,7 +172,9 @@ def load_root(job: int, raw: bytes) -> Root:
     value = json.loads(raw)
     pages = tuple((first, page) for first, page in value["pages"])
     past, waste = tuple(value["past"]), tuple(value["waste"])
-    return Root(job, value["number"], value["base"], past, pages, waste, value["mark"])
+    # Without a mark nobody takes it for sure that the table has not moved from this root.
+    mark = value.get("mark", 0)
+    return Root(job, value["number"], value["base"], past, pages, waste, mark)
 
 
 def _dump(value: object) -> bytes:
