@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import pytest
@@ -16,7 +16,6 @@ from greenstalk import Client
 from kombu_beanstalk.claims import Claims
 from kombu_beanstalk.kept import KeptWire
 from kombu_beanstalk.layout import Layout
-from kombu_beanstalk.lock import Locks
 from kombu_beanstalk.queues import Queues
 from kombu_beanstalk.store import BeanstalkStore
 from kombu_beanstalk.wire import Reply
@@ -27,7 +26,7 @@ from kombu_core.testing.brokers import BeanstalkdServer, BrokerServer
 from kombu_core.testing.harness import drain_quiet, drain_until, until
 from kombu_core.testing.proxy import TcpProxy
 from kombu_core.transport import Channel
-from kombu_core.virtual.store import Batch, Counts, Drop, Limit, Put
+from kombu_core.virtual.store import Batch, Counts, Put
 from kombu_core.virtual.topology import queue_key
 from plugins.kombu_beanstalk.tests.steps import claim, envelope, put, settle, words
 
@@ -244,108 +243,6 @@ class TestProcesses:
                 drain_until(connection, lambda: seen, timeout=20)
             assert seen == ["handled"]
             assert connection.channel().queue_declare("q", passive=True).message_count == 0
-
-    def test_claims_of_a_session_that_is_over_run_out(self, open_store: OpenStore) -> None:
-        """All of them, though the server by itself would overlook more than half."""
-        stores = [open_store(lease=1) for _ in range(40)]
-        claims = []
-        for number, store in enumerate(stores):
-            store.begin(f"s{number}", 1)
-            put(store, "a", queue=str(number))
-            claims.append(claim(store, session=f"s{number}", queue=str(number))[0].claim)
-        other = open_store(lease=1)
-        until(lambda: len(other.reap()) == len(stores), timeout=5)
-
-        def are_back() -> bool:
-            return all(other.count(one.queue) == Counts(1, 0, 0) for one in claims)
-
-        until(are_back, timeout=5)
-        for number, (store, one) in enumerate(zip(stores, claims, strict=True)):
-            batch = Batch([Put("dead", envelope("x"))], [one], session=f"s{number}")
-            assert store.commit(batch).lost == [one]
-            other.begin("me", 60)
-            assert claim(other, queue=one.queue)[0].deliveries == 1
-        assert other.count("dead") == Counts(0, 0, 0)
-
-    def test_the_locks_of_a_process_that_hangs_come_back(
-        self, open_store: OpenStore, token: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """All of them, once somebody waited for one in vain, and went on without."""
-        monkeypatch.setattr("kombu_beanstalk.lock.LOCK_TTR", 3)
-        monkeypatch.setattr("kombu_beanstalk.lock._PATIENCE", 1)
-        store = open_store()
-        limits = [{f"q{number}": Limit(5)} for number in range(20)]
-
-        def put_limited(one: dict[str, Limit]) -> float:
-            began = time.monotonic()
-            (queue,) = one
-            store.commit(Batch([Put(queue, envelope("a"))], limits=one))
-            return time.monotonic() - began
-
-        child = os.fork()
-        if child == 0:
-            hanging = open_store()
-            with ExitStack() as stack:
-                for one in limits:
-                    tube = Layout.of(token, "default").limit(*one)
-                    stack.enter_context(Locks(hanging._wires, hangs=list).held(tube))
-                os.kill(os.getpid(), signal.SIGSTOP)
-            os._exit(0)
-        try:
-            assert os.WIFSTOPPED(os.waitpid(child, os.WUNTRACED)[1])
-            assert put_limited(limits[0]) >= 1
-            until(lambda: not any(put_limited(one) > 0.9 for one in limits), timeout=30)
-        finally:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-
-    def test_what_slows_the_server_down_ends_by_itself(
-        self, open_store: OpenStore, raw: Client[bytes], token: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("kombu_beanstalk.store.LOCK_TTR", 1)
-        dead, hanging, other = (open_store(lease=1) for _ in range(3))
-
-        def brakes() -> int:
-            return sum(tube.startswith(f"{token}/default/brake/") for tube in raw.tubes())
-
-        dead.begin("dead", 1)
-        dead.close()
-        until(lambda: other.reap() == ["dead"], timeout=5)
-        other.end("dead")
-        time.sleep(0.1)
-        assert not brakes()  # The server had all of it back at once.
-        hanging.begin("hanging", 1)
-        until(lambda: other.reap() == ["hanging"], timeout=5)
-        until(lambda: brakes() >= 1000)
-        other.end("hanging")
-        until(lambda: not brakes(), timeout=6)
-
-    def test_a_session_that_nobody_renews_is_reaped_by_any(self, open_store: OpenStore) -> None:
-        dead, first, second = open_store(), open_store(), open_store()
-        dead.begin("dead", 0.5)
-        dead.begin("alive", 60)
-        dead.begin("alive", 60)
-        assert first.reap() == []
-        until(lambda: first.reap() == ["dead"], timeout=5)
-        assert first.reap() == second.reap() == ["dead"]
-        first.close()
-        assert second.reap() == ["dead"]
-        second.end("dead")
-        assert second.reap() == dead.reap() == []
-
-    def test_the_tubes_of_the_dead_go(
-        self, open_store: OpenStore, raw: Client[bytes], token: str
-    ) -> None:
-        store = open_store()
-        for number in range(5):
-            store.begin(f"s{number}", 60)
-            store.write({f"queue/q{number}": b"{}"}, [])
-            put(store, "a", queue=f"q{number}")
-            store.write({f"queue/q{number}": None}, [], [Drop(f"q{number}")])
-            store.end(f"s{number}")
-        store.close()
-        ours = [tube for tube in raw.tubes() if tube.startswith(f"{token}/default/")]
-        assert not [tube for tube in ours if "/queue/" in tube or "/session/" in tube]
 
 
 class TestSleepers:

@@ -176,7 +176,18 @@ def test_keeping_a_lease(me: BeanstalkStore, counter: Counter) -> None:
     claim(me, 50)
     counter.take()
     assert me.renew("me", 60)
-    assert counter.take() == 2
+    assert counter.take() == 3
+
+
+def test_the_first_claim_of_a_session(me: BeanstalkStore, counter: Counter) -> None:
+    claim(me)
+    first = counter.take()
+    me.begin("other", 60)
+    counter.take()
+    claim(me)
+    again = counter.take()
+    claim(me, session="other")
+    assert counter.take() == again + 2 <= first
 
 
 def test_documents(store: BeanstalkStore, counter: Counter) -> None:

@@ -5,6 +5,7 @@ PREFIX/VHOST/pages           the pages of the document table; buried
 PREFIX/VHOST/lock            one job that whoever changes documents reserves
 PREFIX/VHOST/sessions        alarms: one job for each session, ready when its lease ran out
 PREFIX/VHOST/session/S       the sign of life of session S, delayed until its lease runs out
+PREFIX/VHOST/holder/ID       nothing; watched by a store whose sessions may hold claims
 PREFIX/VHOST/queue/Q;BORN    the messages of queue Q as it was declared at version BORN
 PREFIX/VHOST/queue/Q         the messages of a queue that was never declared
 …;late                       of either: its delayed messages, until somebody moves them
@@ -72,6 +73,10 @@ class Layout(NamedTuple):
     def session(self, session: str) -> str:
         """The tube of a session's signs of life."""
         return self._named("session", session)
+
+    def holder(self, name: str) -> str:
+        """The tube that a store watches whose sessions may hold claims."""
+        return self._named("holder", name)
 
     def queue(self, queue: str, born: int) -> str:
         """The tube of a queue; `born` is 0 if it was never declared."""

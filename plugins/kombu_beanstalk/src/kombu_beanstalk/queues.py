@@ -211,12 +211,15 @@ class Queues:
             if count.ready
         )
 
-    def empty(self, tube: str, most: int) -> int:
-        """Delete up to `most` ready jobs of a tube, from its head; returns how many."""
+    def empty(self, tube: str, most: int, *, until: float = math.inf) -> int:
+        """Delete up to `most` ready jobs of a tube, from its head; returns how many.
+
+        It goes on until some time (monotonic seconds), not for much longer.
+        """
         deleted = 0
         with self._wires.lent("empty") as wire:
             turn = wire.follow([tube])
-            while deleted < most:
+            while deleted < most and time.monotonic() < until:
                 piece = min(_PIECE, most - deleted)
                 found = wire.ask([*turn, *([b"reserve-with-timeout 0"] * piece)])
                 turn = []
@@ -228,14 +231,17 @@ class Queues:
                     break
         return deleted
 
-    def clear(self, tube: str) -> bool:
-        """Delete all jobs of a tube that nobody has reserved; True if there are none any more."""
+    def clear(self, tube: str, *, until: float = math.inf) -> bool:
+        """Delete all jobs of a tube that nobody has reserved; True if there are none any more.
+
+        It goes on until some time (monotonic seconds), not for much longer.
+        """
         for one in (tube, late(tube)):
             # Each kick makes the jobs of one state ready: first the buried, then the delayed.
             kicks = [b"kick %d" % _ALL] * 2
             *_, found = self._wires.ask([*kicks, b"stats-tube " + one.encode()], enter=one)
             if ready := _counts(found).ready:
-                self.empty(one, ready)
+                self.empty(one, ready, until=until)
         return self.count(tube) == Counts(0, 0, 0)
 
     def unbury(self, tubes: Sequence[str]) -> None:

@@ -129,14 +129,14 @@ class BeanstalkStore:
     def scan(self, prefix: str) -> list[str]:
         return self._documents.scan(prefix)
 
-    def _clean(self, queue: str, tube: str) -> bool:
+    def _clean(self, queue: str, tube: str, until: float) -> bool:
         """Delete what is in the tube of a queue that was dropped, unless it was not."""
         rows = self._documents.rows([queue_key(queue)])
         if self._tube(queue, rows) == tube:
             return True
         if not rows[queue_key(queue)].version:
             self._queues.clear(self._layout.limit(queue))
-        return self._queues.clear(tube)
+        return self._queues.clear(tube, until=until)
 
     # -- where a queue is ------------------------------------------------------------------
 
@@ -231,6 +231,7 @@ class BeanstalkStore:
             return self._put(some, [commands[at] for at in positions], tuple(expect))
 
         def take_head(queue: str, tube: str, count: int) -> list[Claimed]:
+            self._sessions.hold(session)
             return self._claims.claim([Source(Want(queue, count), tube)], session, count)
 
         if puts and limits:
@@ -249,6 +250,7 @@ class BeanstalkStore:
     def claim(self, wants: Sequence[Want], session: str, limit: int) -> list[Claimed]:
         if not self._sessions.is_alive(session):
             raise SessionLostError(f"The lease of session {session!r} ran out")
+        self._sessions.hold(session)
         tubes = self._tubes(want.queue for want in wants)
         sources = [Source(want, tubes[want.queue]) for want in wants]
         return self._claims.claim(sources, session, limit)

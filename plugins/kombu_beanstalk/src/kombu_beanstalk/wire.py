@@ -82,13 +82,6 @@ class Wire(Client[bytes]):
         self._watched.add(tube)
         return [b"watch " + tube.encode()]
 
-    def leave(self, tube: str) -> list[bytes]:
-        """Return the commands after which `tube`, not the last one, is not; send them next."""
-        if tube not in self._watched:
-            return []
-        self._watched.remove(tube)
-        return [b"ignore " + tube.encode()]
-
     def ask(self, commands: Sequence[bytes]) -> list[Reply]:
         """Send all commands and return their replies, but for those to `enter` and `follow`.
 
