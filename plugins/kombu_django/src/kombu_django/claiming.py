@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from functools import cache
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from django.db import connections
 
@@ -50,16 +50,20 @@ def is_known(vendor: str) -> bool:
 
 
 def claim(
-    using: str, queue: str, session: str, limit: int, before: Bound | None = None
+    using: str,
+    queue: str,
+    session: str,
+    limit: int,
+    before: Bound | None = None,
+    *,
+    is_guarded: bool = True,
 ) -> list[Taken]:
     """See `kombu_core.virtual.tables.Queries.claim`."""
     connection = connections[using]
-    parameters: list[Any] = [session, queue, session, queue]
-    if before is not None:
-        parameters += before
     tables = table_of(connection, Message), table_of(connection, Session)
-    text = _claim(connection.vendor, *tables, is_bounded=before is not None)
-    found = rows(using, text, [*parameters, limit])
+    text = _claim(connection.vendor, *tables, is_bounded=before is not None, is_guarded=is_guarded)
+    guarded = [queue] * is_guarded
+    found = rows(using, text, [session, queue, session, *guarded, limit, *(before or ())])
     return [
         Taken(id_, level, deliveries, bool(is_expired), bytes(body))
         for level, _, id_, deliveries, is_expired, body in sorted(found)
@@ -67,21 +71,27 @@ def claim(
 
 
 @cache
-def _claim(vendor: str, messages: str, sessions: str, *, is_bounded: bool) -> str:
+def _claim(vendor: str, messages: str, sessions: str, *, is_bounded: bool, is_guarded: bool) -> str:
     words, clock = _WORDS[vendor], CLOCKS[vendor]
-    bound = (
-        f"AND expires_at <= {clock} AND (level, place, id) < "
-        "(CAST(%s AS bigint), CAST(%s AS bigint), CAST(%s AS bigint))"
+    guard = (
+        f"AND NOT EXISTS (SELECT 1 FROM {messages} WHERE queue = %s AND available_at <= {clock})"
     )
-    return f"""
-UPDATE {messages} SET state = {CLAIMED}, claimed_by = %s WHERE id {words.begin}
-  SELECT id FROM {messages} WHERE queue = %s AND state = {READY}
+    ready = f"""FROM {messages} WHERE queue = %s AND state = {READY}
   AND EXISTS (SELECT 1 FROM {sessions}
     WHERE name = %s AND NOT lapsed AND lease_end > {clock}{words.share})
-  AND NOT EXISTS (SELECT 1 FROM {messages}
-    WHERE queue = %s AND available_at <= {clock})
-  {bound if is_bounded else ""}
-  ORDER BY level, place, id LIMIT %s{words.skip}
+  {guard if is_guarded else ""}
+  ORDER BY level, place, id LIMIT %s"""
+    chosen = f"SELECT id {ready}"
+    if is_bounded:
+        # All that is before a fresh one is at the head: nothing else is looked at.
+        ahead = f"""SELECT id FROM (SELECT id, level, place, expires_at {ready}) AS head
+  WHERE expires_at <= {clock} AND (level, place, id) <
+    (CAST(%s AS bigint), CAST(%s AS bigint), CAST(%s AS bigint))"""
+        chosen = f"""SELECT id FROM {messages} WHERE state = {READY} AND id {words.begin}
+  {ahead}{words.end}"""
+    return f"""
+UPDATE {messages} SET state = {CLAIMED}, claimed_by = %s WHERE id {words.begin}
+  {chosen}{words.skip}
 {words.end}
 RETURNING level, place, id, deliveries, expires_at <= {clock}, body
 """

@@ -36,13 +36,14 @@ from kombu_django.queries import DocumentQueries, SessionQueries
 from kombu_django.statements import (
     GUARDED,
     exclusive,
+    heads,
     insert,
     insert_guarded,
     notify,
     states,
 )
 
-#: Due messages that take their places in one step.
+#: Due messages that become ready in one step.
 _PROMOTED: Final = 1000
 #: Ids that are named in one statement.
 _IDS: Final = 900
@@ -112,11 +113,12 @@ class DjangoQueries(DocumentQueries, SessionQueries):
         limit: int,
         *,
         before: Bound | None = None,
+        is_guarded: bool = True,
     ) -> list[Taken]:
-        """Lease the next ready messages; none if the session is over, or delayed ones are due."""
+        """Lease the next ready messages; see `kombu_core.virtual.tables.Queries.claim`."""
         if self.claims_alone:
-            return claiming.claim(using, queue, session, limit, before)
-        if Message.objects.using(using).filter(_DUE, queue=queue).exists():
+            return claiming.claim(using, queue, session, limit, before, is_guarded=is_guarded)
+        if is_guarded and Message.objects.using(using).filter(_DUE, queue=queue).exists():
             return []
         found = self._ready(using, queue)
         if before is not None:
@@ -160,13 +162,8 @@ class DjangoQueries(DocumentQueries, SessionQueries):
 
     def heads(self, using: str, queues: Iterable[str]) -> list[str]:
         """Return the queues whose first message expired, or which have messages that are due."""
-        found = []
-        for queue in queues:
-            first = self._ready(using, queue).values_list(_EXPIRED, flat=True)[:1]
-            due = Message.objects.using(using).filter(_DUE, queue=queue)
-            if any(first) or due.exists():
-                found.append(queue)
-        return found
+        names = list(queues)
+        return [names[number] for number in heads(using, names)]
 
     def first_fresh(self, using: str, queue: str) -> Bound:
         """Return the place of the first ready message that did not expire; or the very end."""
@@ -229,9 +226,11 @@ class DjangoQueries(DocumentQueries, SessionQueries):
 
     def purge(self, using: str, queue: str) -> int:
         """Delete what is ready or due."""
-        found = Message.objects.using(using).filter(_DUE | Q(state=READY), queue=queue)
-        deleted: int = found.delete()[0]
-        return deleted
+        found = Message.objects.using(using).filter(queue=queue)
+        # In this order nothing is missed that becomes ready between the two.
+        due: int = found.filter(_DUE).delete()[0]
+        ready: int = found.filter(state=READY).delete()[0]
+        return due + ready
 
     def drop(self, using: str, queues: Iterable[str]) -> None:
         """Delete all there is of queues."""

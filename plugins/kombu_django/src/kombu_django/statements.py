@@ -23,7 +23,8 @@ _SHARED: Final = {"postgresql": " FOR SHARE", "mysql": " LOCK IN SHARE MODE", "s
 #: Where one statement inserts a message if documents are as they should be.
 GUARDED: Final = frozenset({"postgresql", "sqlite"})
 
-#: Messages that one statement inserts: SQLite may have been built for 999 values.
+#: Messages that one statement inserts, and queues that one asks for: SQLite may have been built
+#: for 999 values, and 500 parts of a UNION.
 _TOGETHER: Final = 120
 
 _QUEUE: Final = Message._meta.get_field("queue")
@@ -227,21 +228,46 @@ def states(using: str, queues: Sequence[str]) -> list[tuple[int, bool, int | Non
     That is in microseconds from now; None: no message is delayed.
     """
     connection = connections[using]
-    table = table_of(connection, Message)
-    clock = CLOCKS[connection.vendor]
-    parts, parameters = [], []
-    for number, queue in enumerate(queues):
-        parts.append(
-            f"SELECT {number}, "
-            f"CASE WHEN EXISTS (SELECT 1 FROM {table} WHERE queue = %s AND state = {READY}) "
-            "THEN 1 ELSE 0 END, "
-            f"(SELECT MIN(available_at) FROM {table} "
-            "WHERE queue = %s AND available_at IS NOT NULL) "
-            f"- {clock}{_bare(connection)}"
-        )
-        parameters += [_QUEUE.get_db_prep_value(queue, connection)] * 2
-    found = rows(using, " UNION ALL ".join(parts), parameters)
+    table, clock = table_of(connection, Message), CLOCKS[connection.vendor]
+    # Not the least of all: that is looked for in every row by some.
+    columns = (
+        f"CASE WHEN EXISTS (SELECT 1 FROM {table} WHERE queue = %s AND state = {READY}) "
+        "THEN 1 ELSE 0 END, "
+        f"(SELECT available_at FROM {table} WHERE queue = %s AND available_at IS NOT NULL "
+        f"ORDER BY available_at {_first(connection)}) - {clock}{_bare(connection)}"
+    )
+    found = _for_each(using, queues, columns)
     return [(number, bool(is_ready), due) for number, is_ready, due in found]
+
+
+def heads(using: str, queues: Sequence[str]) -> list[int]:
+    """Return the numbers of those queues whose first message expired, or that have due ones."""
+    connection = connections[using]
+    table, clock = table_of(connection, Message), CLOCKS[connection.vendor]
+    columns = (
+        f"CASE WHEN (SELECT expires_at FROM {table} WHERE queue = %s AND state = {READY} "
+        f"ORDER BY level, place, id {_first(connection)}) <= {clock} "
+        f"OR EXISTS (SELECT 1 FROM {table} WHERE queue = %s AND available_at <= {clock}) "
+        f"THEN 1 ELSE 0 END{_bare(connection)}"
+    )
+    return [number for number, is_found in _for_each(using, queues, columns) if is_found]
+
+
+def _for_each(using: str, queues: Sequence[str], columns: str) -> list[Any]:
+    """Return number and columns, in which the name stands twice, for each of several queues."""
+    connection = connections[using]
+    found: list[Any] = []
+    for start in range(0, len(queues), _TOGETHER):
+        some = queues[start : start + _TOGETHER]
+        parts = [f"SELECT {start + number}, {columns}" for number in range(len(some))]
+        names = [_QUEUE.get_db_prep_value(queue, connection) for queue in some]
+        twice = [name for name in names for _ in range(2)]
+        found += rows(using, " UNION ALL ".join(parts), twice)
+    return found
+
+
+def _first(connection: Any) -> str:
+    return str(connection.ops.limit_offset_sql(0, 1))
 
 
 def table_of(connection: Any, model: Any) -> str:
