@@ -222,7 +222,8 @@ class DjangoDatabase:
 
     def _give_back(self, ours: Any) -> None:
         with self._lock:
-            if not self._is_closed and ours.connection is not None:
+            is_wanted = not self._is_closed and len(self._idle) < self._options.pool_size
+            if is_wanted and ours.connection is not None:
                 self._idle.append(ours)
                 return
         close_wrapper(ours)

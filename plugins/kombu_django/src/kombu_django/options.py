@@ -31,14 +31,19 @@ class DjangoOptions:
             each thread that waits (with psycopg 3; else it polls). Say False behind a pooler that
             gives a connection to others after each transaction: then nothing is set on
             connections either, and `lock_timeout` is the role's.
+        pool_size: How many connections of its own a transport keeps open while nobody uses them;
+            each thread that is in a call or waits takes one.
     """
 
     lease: float = 30.0
     lock_timeout: float = 10.0
     synchronous: Literal["FULL", "NORMAL"] = "FULL"
     listen: bool = True
+    pool_size: int = 5
 
     def __post_init__(self) -> None:
         for name in ("lease", "lock_timeout"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be more than 0")
+        if self.pool_size < 0:
+            raise ValueError("pool_size must be 0 or more")
