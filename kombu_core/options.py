@@ -86,9 +86,9 @@ def _coerce(hint: Any, name: str, value: Any, source: str) -> Any:
             continue
     # What it is must not show if it may be a password, and no cause may hold it either.
     hidden = Secret in choices or is_secret_name(name) or not isinstance(value, str | int | float)
-    shown = MASK if hidden else repr(value)
+    shown = MASK if hidden and value is not None else repr(value)
     kinds = " or ".join(_describe(choice) for choice in choices)
-    raise ConfigurationError(f"{source}: {name} is {shown}, which is no {kinds}") from None
+    raise ConfigurationError(f"{source}: {name} is {shown}, which is not {kinds}") from None
 
 
 def _convert(kind: Any, value: Any) -> Any:
@@ -104,7 +104,8 @@ def _convert(kind: Any, value: Any) -> Any:
         return value
     if isinstance(value, str):
         raise ValueError
-    if isinstance(kind, type) and not isinstance(value, kind):
+    runtime = get_origin(kind) or kind
+    if isinstance(runtime, type) and not isinstance(value, runtime):
         raise ValueError
     return value
 
@@ -112,7 +113,10 @@ def _convert(kind: Any, value: Any) -> Any:
 def _describe(kind: Any) -> str:
     if get_origin(kind) is Literal:
         return f"one of {', '.join(map(str, get_args(kind)))}"
-    return kind.__name__ if isinstance(kind, type) else str(kind)
+    if kind in _NAMES:
+        return _NAMES[kind]
+    runtime = get_origin(kind) or kind
+    return f"of type {runtime.__name__ if isinstance(runtime, type) else runtime}"
 
 
 def _to_bool(value: Any) -> bool:
@@ -151,6 +155,14 @@ def _to_secret(value: Any) -> Secret:
         return value
     return Secret(_to_str(value))
 
+
+_NAMES: Final[Mapping[Any, str]] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    Secret: "a text",
+}
 
 _CONVERTERS: Final[dict[Any, Callable[[Any], Any]]] = {
     bool: _to_bool,

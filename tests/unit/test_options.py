@@ -92,11 +92,30 @@ def test_a_value_takes_the_type_of_its_field(key: str, value: Any, expected: Any
         ("label", 5),
         ("mode", "slow"),
         ("extra", "text"),
+        ("extra", 5),
     ],
 )
 def test_a_bad_value_is_named_by_its_key(key: str, value: Any) -> None:
     with pytest.raises(ConfigurationError, match=rf"{SOURCE}: {key} is "):
         parse(**{key: value})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "text"),
+    [
+        ("wait", "abc", "wait is 'abc', which is not a number"),
+        ("wait", None, "wait is None, which is not a number"),
+        ("mode", "slow", "mode is 'slow', which is not one of fast, safe"),
+        ("label", None, "label is None, which is not a text"),
+        ("limit", "x", "limit is 'x', which is not a whole number"),
+        ("flag", "maybe", "flag is 'maybe', which is not true or false"),
+        ("extra", 5, "extra is 5, which is not of type Mapping"),
+    ],
+)
+def test_a_bad_value_is_told_beside_what_is_wanted(key: str, value: Any, text: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parse(**{key: value})
+    assert str(caught.value) == f"{SOURCE}: {text}"
 
 
 def test_unknown_options_are_named_beside_the_known() -> None:
