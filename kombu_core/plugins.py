@@ -43,6 +43,14 @@ _DISTRIBUTIONS: Final[Mapping[str, str]] = {
     "sqla": "kombu-sqlalchemy",
     "django": "kombu-django",
 }
+#: Schemes of databases, and what to write instead: likely mistakes of people.
+_DATABASES: Final[Mapping[str, str]] = {
+    "sqlite": "sqlalchemy+sqlite",
+    "postgresql": "sqlalchemy+postgresql",
+    "postgres": "sqlalchemy+postgresql",
+    "mysql": "sqlalchemy+mysql",
+    "mariadb": "sqlalchemy+mariadb",
+}
 
 
 class Plugins:
@@ -142,13 +150,7 @@ class Plugins:
             raise PluginLoadError(
                 point.name, _distribution(point), f"it serves no scheme {scheme!r} after all"
             )
-        distribution = _DISTRIBUTIONS.get(scheme) or _DISTRIBUTIONS.get(scheme.partition("+")[0])
-        hint = (
-            f"Install it with: pip install {distribution}"
-            if distribution
-            else f"A plugin that is installed has an entry point of that name in {TRANSPORTS!r}."
-        )
-        raise TransportNotFoundError(scheme, self.schemes(), hint)
+        raise TransportNotFoundError(scheme, self.schemes(), _hint(scheme))
 
     def _load(self, point: EntryPoint) -> None:
         distribution = _distribution(point)
@@ -197,6 +199,19 @@ class Plugins:
                     codecs: Any = implementation.function()
                     for name, codec in codecs.items():
                         add(name, codec)
+
+
+def _hint(scheme: str) -> str:
+    """Return what to do about a scheme that nothing serves."""
+    name, plus, driver = scheme.partition("+")
+    distribution = _DISTRIBUTIONS.get(scheme) or _DISTRIBUTIONS.get(name)
+    if distribution:
+        return f"Install it with: pip install {distribution}"
+    if name in _DATABASES:
+        hint = f"For a database as a broker write {_DATABASES[name]}{plus}{driver}://"
+        is_there = _entry_point("sqlalchemy") is not None
+        return hint if is_there else f"{hint} and install it with: pip install kombu-sqlalchemy"
+    return f"A plugin that is installed has an entry point of that name in {TRANSPORTS!r}."
 
 
 def _entry_point(scheme: str) -> EntryPoint | None:
