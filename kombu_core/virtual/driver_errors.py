@@ -8,6 +8,7 @@ from kombu_core.exceptions import (
     AccessRefusedError,
     AuthenticationError,
     BrokerError,
+    ConfigurationError,
     ConnectError,
     ConnectionLostError,
     KombuError,
@@ -26,8 +27,13 @@ _LOGIN_NUMBERS: Final = frozenset({1044, 1045, 1698})
 _ACCESS_NUMBERS: Final = frozenset({1142, 1143, 1227})
 #: The server goes down or is not ready yet.
 _GONE_NUMBERS: Final = frozenset({1053, 1077, 1079, 1152, 1927, 2006, 2013, 2055})
+#: ER_BAD_FIELD_ERROR, which PyMySQL takes for an operational error.
+_MISTAKE_NUMBERS: Final = frozenset({1054})
 #: SQLite's primary codes BUSY and LOCKED.
 _BUSY: Final = frozenset({5, 6})
+#: SQLite's ERROR, as a table that is not there, and NOTADB.
+_ERROR: Final = 1
+_NO_DATABASE: Final = 26
 
 
 def _state(error: BaseException | None) -> str:
@@ -69,6 +75,8 @@ def kind_of(
     if state.startswith("28") or (not is_sqlite and number in _LOGIN_NUMBERS):
         return AuthenticationError
     if connecting:
+        if (is_sqlite and number == _NO_DATABASE) or _is_misuse(cause):
+            return ConfigurationError
         return AuthenticationError if _is_refused(cause) else ConnectError
     # 57P01 to 57P05: the server ends the connection. 25006: it became a replica.
     if is_lost or state.startswith(("08", "57P")) or state == "25006":
@@ -77,12 +85,19 @@ def kind_of(
         return ConnectionLostError
     if state == "42501" or (not is_sqlite and not state and number in _ACCESS_NUMBERS):
         return AccessRefusedError
+    if number in ({_ERROR, _NO_DATABASE} if is_sqlite else _MISTAKE_NUMBERS) and not state:
+        return BrokerError
     # 53: no memory, disk full. Those are temporary as a lost connection is, and lose none.
     if is_temporary:
         return OperationalError
     if state in _LOCK_STATES | _RETRIED_STATES:
         return OperationalError
     return BrokerError
+
+
+def _is_misuse(cause: BaseException | None) -> bool:
+    """Tell whether the driver did not know an argument: PEP 249's `ProgrammingError`."""
+    return any(base.__name__ == "ProgrammingError" for base in type(cause).__mro__)
 
 
 def _is_refused(cause: BaseException | None) -> bool:

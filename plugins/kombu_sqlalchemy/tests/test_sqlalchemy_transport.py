@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +18,10 @@ from kombu_core import Connection, Queue
 from kombu_core.exceptions import (
     AccessRefusedError,
     AuthenticationError,
+    BrokerError,
     ConfigurationError,
     ConnectError,
+    OperationalError,
 )
 from kombu_core.message import Message
 from kombu_core.testing.brokers import BrokerServer
@@ -97,6 +101,7 @@ class TestURL:
             ({"pool_size": 1}, "pool_size"),
             ({"synchronous": "OFF"}, "synchronous"),
             ({"create_tables": "perhaps"}, "create_tables"),
+            ({"connect_args": 5}, "connect_args"),
         ],
     )
     def test_options_are_checked(self, options: dict[str, Any], named: str) -> None:
@@ -107,15 +112,53 @@ class TestURL:
         with pytest.raises(ConfigurationError, match="nosuchdriver"):
             make("sqlalchemy+postgresql+nosuchdriver://h/d").open_store()
 
+    @pytest.mark.parametrize(
+        ("dialect", "driver", "extra"),
+        [("postgresql", "psycopg", "postgresql"), ("mysql", "pymysql", "mysql")],
+    )
+    def test_a_driver_of_ours_is_named_with_its_extra(
+        self, dialect: str, driver: str, extra: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, driver, None)  # As if it were not installed.
+        with pytest.raises(ConfigurationError, match=rf"kombu-sqlalchemy\[{extra}\]"):
+            make(f"sqlalchemy+{dialect}://h/d").open_store()
+
+    def test_an_option_without_its_beginning_is_refused(self) -> None:
+        with pytest.raises(ConfigurationError, match="prefix is kombu_prefix in a URL"):
+            make("sqlalchemy+sqlite:///x.db?prefix=mine_")
+
+    def test_a_parameter_that_the_driver_does_not_know(
+        self, url: str, options: dict[str, Any]
+    ) -> None:
+        with pytest.raises(ConfigurationError, match="foo"):
+            make(f"{url}{'&' if '?' in url else '?'}foo=1", **options).open_store()
+
 
 class TestConnecting:
     def test_a_file_that_is_no_database(self, tmp_path: Path) -> None:
         path = tmp_path / "x.db"
         path.write_bytes(b"no database at all" * 1000)
-        with pytest.raises(ConnectError):
+        with pytest.raises(ConfigurationError, match=rf"{path}: file is not a database"):
             make(f"sqlalchemy+sqlite:///{path}").open_store()
-        with pytest.raises(ConnectError):
-            make(f"sqlalchemy+sqlite:///{tmp_path}/none/x.db").open_store()
+
+    def test_a_file_that_cannot_be(self, tmp_path: Path) -> None:
+        path = f"{tmp_path}/none/x.db"
+        with pytest.raises(ConfigurationError, match=f"directory of {path} is not there"):
+            make(f"sqlalchemy+sqlite:///{path}").open_store()
+        with pytest.raises(ConfigurationError, match=f"{tmp_path} is a directory"):
+            make(f"sqlalchemy+sqlite:///{tmp_path}").open_store()
+        with pytest.raises(ConfigurationError, match="no schemas"):
+            make(f"sqlalchemy+sqlite:///{tmp_path}/x.db?kombu_schema=foo").open_store()
+
+    def test_who_waits_for_another_writer_is_told_so(self, tmp_path: Path) -> None:
+        store = make(f"sqlalchemy+sqlite:///{tmp_path}/x.db", lock_timeout=0.1).open_store()
+        other = sqlite3.connect(tmp_path / "x.db")
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(OperationalError, match=r"another transaction is writing.*lock_timeout"):
+            put(store, "a")
+        other.close()
+        put(store, "b")
+        store.close()
 
     def test_a_wrong_password_is_refused_and_not_told(self, mariadb_server: BrokerServer) -> None:
         port = mariadb_server.port
@@ -200,8 +243,28 @@ class TestTables:
                 connection, "UPDATE {meta} SET value = 99 WHERE name = 'schema'"
             )
         )
-        with pytest.raises(ConfigurationError, match="99"):
+        with pytest.raises(ConfigurationError, match=r"99.*a newer kombu-sqlalchemy"):
             open_store()
+
+    def test_a_table_that_is_missing_is_named_and_created(
+        self, store: SQLAlchemyStore, open_store: OpenStore
+    ) -> None:
+        with store.database.connect() as connection:
+            connection.execute(store.queries.sql("DROP TABLE {sessions}"))
+        with pytest.raises(BrokerError) as caught:
+            store.begin("me", 60)
+        assert not caught.value.is_retryable
+        with pytest.raises(ConfigurationError, match=r"sessions is not in the schema .*create-tab"):
+            open_store(create_tables=False)
+        open_store().begin("me", 60)
+
+    def test_a_schema_that_is_missing(self, postgres_server: BrokerServer) -> None:
+        with pytest.raises(ConfigurationError, match="nosuch is not there; create it first"):
+            make(
+                f"sqlalchemy+{postgres_server.url}", schema="nosuch", create_tables=True
+            ).open_store()
+        with pytest.raises(ConfigurationError, match="are not in the schema nosuch"):
+            make(f"sqlalchemy+{postgres_server.url}", schema="nosuch").open_store()
 
     @pytest.mark.parametrize("is_cut_off", [False, True])
     def test_older_tables_are_upgraded_in_place(
@@ -219,7 +282,7 @@ class TestTables:
             connection.execute(
                 store.queries.sql("UPDATE {meta} SET value = 1 WHERE name = 'schema'")
             )
-        with pytest.raises(ConfigurationError, match="older"):
+        with pytest.raises(ConfigurationError, match=r"version 1, .* stop its"):
             open_store(create_tables=False)
         newer = open_store()
         newer.begin("me", 60)

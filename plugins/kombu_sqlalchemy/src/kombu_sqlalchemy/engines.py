@@ -6,13 +6,14 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Any, Final, NoReturn
 
 from sqlalchemy import URL, Engine, create_engine, event, exc
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import QueuePool
 
-from kombu_core.exceptions import ConfigurationError
+from kombu_core.exceptions import ConfigurationError, ConnectError
 from kombu_core.url import BrokerURL, Secret
 from kombu_sqlalchemy.database import Database
 from kombu_sqlalchemy.options import SQLAlchemyOptions
@@ -33,6 +34,13 @@ _DRIVERS: Final[Mapping[str, str]] = {
     "mysql": "mysql+pymysql",
     "mariadb": "mariadb+pymysql",
 }
+#: The extra of this distribution that installs a driver.
+_EXTRAS: Final[Mapping[str, str]] = {"psycopg": "postgresql", "pymysql": "mysql"}
+_NAMES: Final = frozenset(item.name for item in fields(SQLAlchemyOptions))
+#: What a URL of SQLite may say to its driver.
+_SQLITE: Final = frozenset(
+    {"uri", "timeout", "isolation_level", "detect_types", "check_same_thread", "cached_statements"}
+)
 _MEMORY: Final = ("", ":memory:")
 
 
@@ -61,7 +69,9 @@ def split_url(url: BrokerURL) -> tuple[URL, dict[str, str]]:
     options: dict[str, str] = {}
     kept: dict[str, Any] = {}
     for name, value in found.query.items():
-        if not name.startswith(OPTION):
+        if name in _NAMES:
+            _fail(f"the option {name} is {OPTION}{name} in a URL")
+        elif not name.startswith(OPTION):
             kept[name] = value
         elif isinstance(value, str):
             options[name.removeprefix(OPTION)] = value
@@ -78,9 +88,11 @@ def open_database(url: URL, options: SQLAlchemyOptions, connect_timeout: float) 
     Raises:
         ConnectError: It cannot be reached.
         AuthenticationError: It refused the credentials.
-        ConfigurationError: The driver is missing, or the database is too old.
+        ConfigurationError: The driver is missing or does not know a parameter, the database is
+            too old, or the file of SQLite has no directory or is no database.
     """
     backend = url.get_backend_name()
+    file = _file(url, options) if backend == "sqlite" else None
     arguments, set_up = _SETTINGS[backend](options, connect_timeout)
     try:
         engine = create_engine(
@@ -97,7 +109,9 @@ def open_database(url: URL, options: SQLAlchemyOptions, connect_timeout: float) 
             connect_args={**arguments, **(options.connect_args or {})},
         )
     except (ImportError, exc.ArgumentError) as error:
-        raise ConfigurationError(f"{url.drivername} cannot be used: {error}") from error
+        extra = _EXTRAS.get(getattr(error, "name", None) or "")
+        hint = f"; pip install kombu-sqlalchemy[{extra}]" if extra else ""
+        raise ConfigurationError(f"{url.drivername} cannot be used: {error}{hint}") from error
 
     @event.listens_for(engine, "connect")
     def connected(connection: Any, _: object) -> None:
@@ -106,7 +120,7 @@ def open_database(url: URL, options: SQLAlchemyOptions, connect_timeout: float) 
     database = Database(
         engine,
         begin=_BEGIN[backend],
-        file=os.path.realpath(url.database or "") if backend == "sqlite" else None,
+        file=file,
         patience=options.lock_timeout,
         most_idle=options.pool_size,
         secrets=(Secret(str(url.password)),) if url.password else (),
@@ -114,10 +128,31 @@ def open_database(url: URL, options: SQLAlchemyOptions, connect_timeout: float) 
     try:
         database.open()
         _check_version(engine)
-    except BaseException:
+    except BaseException as error:
         database.close()
+        if file is not None and isinstance(error, ConnectError | ConfigurationError):
+            raise type(error)(f"{file}: {error}") from error
+        if isinstance(error, TypeError):  # PyMySQL's, at an argument that it does not know
+            raise ConfigurationError(f"{url.drivername} cannot be used: {error}") from error
         raise
     return database
+
+
+def _file(url: URL, options: SQLAlchemyOptions) -> str:
+    """Return the path of SQLite's file; it may be a new one, in a directory that is there."""
+    if options.schema is not None:
+        _fail(f"SQLite has no schemas, so the option schema cannot be {options.schema}")
+    unknown = sorted(set(url.query) - _SQLITE)
+    if unknown and "uri" not in url.query:  # SQLAlchemy would only warn.
+        _fail(f"SQLite's driver knows no parameter {', '.join(unknown)}")
+    path = os.path.realpath(url.database or "")
+    if (url.database or "").startswith("file:"):  # a URI of SQLite's own
+        return path
+    if os.path.isdir(path):
+        _fail(f"{path} is a directory, not a file")
+    if not os.path.isdir(os.path.dirname(path)):
+        _fail(f"the directory of {path} is not there")
+    return path
 
 
 _SetUp = Callable[[Any], None]

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from sqlalchemy import exc
 
 from kombu_core.exceptions import BrokerError, ConnectionLimitExceededError, KombuError
 from kombu_core.url import MASK, Secret
 from kombu_core.virtual.driver_errors import is_in_the_way, kind_of
+
+#: SQLite's: a lock of another connection; and one that no waiting would help against.
+_BUSY: Final = 5
+_BUSY_SNAPSHOT: Final = 517
 
 
 def is_worth_another_try(error: Exception) -> bool:
@@ -29,7 +35,20 @@ def translated(
     text = str(cause or error).strip() or type(error).__name__
     for secret in secrets:
         text = text.replace(secret.reveal(), MASK)
+    text += _explained(cause)
     return _kind(error, cause, connecting)(text)
+
+
+def _explained(cause: BaseException | None) -> str:
+    """Return what is to be added to SQLite's "database is locked"."""
+    code = getattr(cause, "sqlite_errorcode", None)
+    if code == _BUSY_SNAPSHOT:
+        return (
+            ": another transaction has written since this one began to read; begin it with a write"
+        )
+    if code == _BUSY:
+        return ": another transaction is writing, and the wait for it (lock_timeout) is over"
+    return ""
 
 
 def _kind(

@@ -44,7 +44,7 @@ class Inbox:
             message: The message, or its id.
 
         Raises:
-            ConfigurationError: The message has no `message_id`.
+            ConfigurationError: The message has no `message_id`, or `within` is no transaction.
         """
         message_id = message if isinstance(message, str) else message.properties.get("message_id")
         if not message_id:
@@ -73,7 +73,13 @@ class Inbox:
 
 
 def _connection(within: Connection | HasConnection) -> Connection:
-    return within if isinstance(within, Connection) else within.connection()
+    if isinstance(within, Connection):
+        return within
+    if not hasattr(within, "connection"):
+        raise ConfigurationError(
+            f"wanted is a Session or a Connection of SQLAlchemy, not {type(within).__name__}"
+        )
+    return within.connection()
 
 
 def _clock(connection: Connection) -> str:

@@ -166,9 +166,11 @@ def create_tables(
         schema: As the transport's option; it has to exist.
 
     Raises:
-        ConfigurationError: The tables are those of a newer release.
+        ConfigurationError: The tables are those of a newer release, or there is no such schema.
     """
     tables = Tables(MetaData(), prefix, schema)
+    if schema is not None and not inspect(connection).has_schema(schema):
+        raise ConfigurationError(f"The schema {schema} is not there; create it first")
     tables.metadata.create_all(connection)
     meta = tables.meta
     found = _version(connection, tables)
@@ -187,16 +189,31 @@ def create_tables(
         connection.execute(meta.update().where(meta.c.name == "schema").values(value=found))
 
 
-def check_tables(connection: Connection, tables: Tables) -> bool:
-    """Return whether all tables are there and of this release; False if something is missing.
+def check_tables(connection: Connection, tables: Tables) -> str | None:
+    """Return what is wrong with the tables as far as `create_tables` mends it; None: nothing.
 
     Raises:
         ConfigurationError: They are those of a newer release.
     """
+    there = inspect(connection)
+    schema = tables.meta.schema or there.default_schema_name
+    place = f"in the schema {schema}"
+    prefix = tables.meta.name.removesuffix("meta")
     found = _version(connection, tables)
-    if found is not None:
-        _refuse_newer(found)
-    return found == SCHEMA_VERSION
+    if found is None:
+        return f"The tables {prefix}* are not {place}"
+    _refuse_newer(found)
+    if found < SCHEMA_VERSION:
+        return (
+            f"The tables {prefix}* {place} are of an older release (version {found}, this one "
+            f"needs {SCHEMA_VERSION}); stop its processes before you upgrade them"
+        )
+    missing = [
+        table.name
+        for table in tables.metadata.sorted_tables
+        if not there.has_table(table.name, schema=table.schema)
+    ]
+    return f"Of the tables {prefix}* {', '.join(missing)} is not {place}" if missing else None
 
 
 def _add_places(connection: Connection, tables: Tables) -> None:
@@ -245,5 +262,5 @@ def _refuse_newer(found: int) -> None:
     if found > SCHEMA_VERSION:
         raise ConfigurationError(
             f"The tables have version {found}, and this kombu-sqlalchemy knows {SCHEMA_VERSION}; "
-            "install a newer one"
+            "install a newer kombu-sqlalchemy"
         )

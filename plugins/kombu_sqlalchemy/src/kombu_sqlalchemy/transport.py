@@ -143,16 +143,16 @@ class SQLAlchemyTransport(VirtualTransport):
 
     def _prepare(self, database: Database, tables: Tables) -> None:
         """See to it that the tables are there."""
-        if database.run(lambda connection: check_tables(connection, tables)):
+        wrong = database.run(lambda connection: check_tables(connection, tables))
+        if wrong is None:
             return
         options, backend = self._options, self._url.get_backend_name()
         wanted = options.create_tables
         if not (backend == "sqlite" if wanted is None else wanted):
             raise ConfigurationError(
-                f"The tables {options.prefix}* are not there or of an older release. Create them "
-                "with kombu_sqlalchemy.create_tables(connection), with a migration made from "
-                "kombu_sqlalchemy.make_metadata(), or let the transport do it with the option "
-                "create_tables=True"
+                f"{wrong}. To create or upgrade them run `python -m kombu_sqlalchemy create-tables "
+                "URL`, or call kombu_sqlalchemy.create_tables(connection), or let the transport "
+                "do it with the option create_tables=True"
             )
         logger.info("Creating the tables %s* in %s", options.prefix, self._url)
         try:
