@@ -194,7 +194,7 @@ class Producer:
                 the broker is a database that has it: a session of an ORM. The message exists if
                 and only if that is committed. What has to be declared is declared before, and
                 outside of it.
-            connection: The same, as a connection of the database.
+            connection: The same, as a connection of the database; instead of `session`.
             **properties: correlation_id, reply_to, message_id, timestamp, type, user_id, app_id,
                 cluster_id.
 
@@ -253,6 +253,8 @@ class Producer:
         )
         declare = tuple(declare) if declare else ()
         batch = self._batches.get(get_ident()) if self._batches else None
+        if session is not None and connection is not None:
+            raise ConfigurationError("session and connection are two transactions: give one")
         if session is not None or connection is not None:
             if batch is not None or retry:
                 raise ConfigurationError(

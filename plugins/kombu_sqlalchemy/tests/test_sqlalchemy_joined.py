@@ -91,6 +91,8 @@ def test_what_is_no_transaction_is_named(connection: Connection, begin: Begin) -
     with pytest.raises(ConfigurationError, match="a str is no Session and no Connection"):
         producer.publish("a", session="no session")
     with begin() as within:
+        with pytest.raises(ConfigurationError, match="give one"):
+            producer.publish("a", session=within, connection=within)
         with pytest.raises(ConfigurationError, match="retry the transaction"):
             producer.publish("a", session=within, retry=True)
         with producer.batch(), pytest.raises(ConfigurationError, match="before the batch"):

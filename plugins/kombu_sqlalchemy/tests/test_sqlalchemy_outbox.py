@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import subprocess
 import sys
@@ -220,6 +221,10 @@ class TestInbox:
         with engine.begin() as mine, pytest.raises(ConfigurationError, match="message_id"):
             inbox.is_new(mine, message)
 
+    def test_what_is_no_transaction_is_named(self, engine: Engine) -> None:
+        with pytest.raises(ConfigurationError, match="not Engine"):
+            Inbox("billing").is_new(engine, "a")  # type: ignore[arg-type]  # as some call it
+
     def test_both_ends(
         self, source: Connection, target: Connection, engine: Engine, options: Any
     ) -> None:
@@ -261,3 +266,62 @@ class TestCommandLine:
         assert "file" in capsys.readouterr().err
         with pytest.raises(SystemExit, match="NOTHING_OF_THAT_NAME"):
             main(["create-tables", "env:NOTHING_OF_THAT_NAME"])
+
+    @pytest.mark.parametrize(
+        ("source", "target", "words"),
+        [
+            ("", "nope://x", "No transport is installed for 'nope'"),
+            ("memory://x", "", "the database comes first"),
+            ("", "", "the same"),
+        ],
+    )
+    def test_a_relay_that_could_move_nothing_ends_at_once(
+        self,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+        source: str,
+        target: str,
+        words: str,
+    ) -> None:
+        url = f"sqlalchemy+sqlite:///{tmp_path}/x.db"
+        assert main(["relay", source or url, target or url]) == 1
+        assert words in capsys.readouterr().err
+
+    def test_a_relay_says_what_it_does(self, tmp_path: Path, token: str) -> None:
+        """And warns of what may be a mistake: nobody listens, and the outbox is a new one."""
+        url = f"sqlalchemy+sqlite:///{tmp_path}/x.db"
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "kombu_sqlalchemy", "relay", url, "redis://127.0.0.1:1"),
+                *("--outbox", "typo", "--until-empty"),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0
+        assert "The target cannot be reached yet" in done.stderr
+        assert "There was no outbox typo" in done.stderr
+        assert f"Moving the messages of typo from {url} to redis://127.0.0.1:1" in done.stderr
+
+    def test_a_batch_has_a_message(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit):
+            main(["relay", "a://", "b://", "--batch", "0"])
+        assert "--batch" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("command", ["create-tables", "relay"])
+    def test_each_command_tells_of_env(
+        self, command: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        assert "env:NAME" in capsys.readouterr().out
+
+    def test_creating_tables_says_so_when_there_is_nothing_to_do(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with caplog.at_level(logging.INFO):
+            for _ in range(2):
+                assert main(["create-tables", f"sqlalchemy+sqlite:///{tmp_path}/x.db"]) == 0
+        assert caplog.text.count("Creating the tables") == 1
+        assert caplog.text.count("are up to date") == 2

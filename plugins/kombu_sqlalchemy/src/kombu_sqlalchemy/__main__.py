@@ -14,9 +14,18 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from kombu_core import Connection
-from kombu_core.exceptions import KombuError
+from kombu_core import Connection, Queue
+from kombu_core.exceptions import ConfigurationError, KombuError, NotFoundError
 from kombu_core.outbox import DEFAULT_OUTBOX, relay
+from kombu_sqlalchemy import kombu_transport
+
+logger = logging.getLogger(__name__)
+
+_URLS = (
+    "A URL may be env:NAME, for the one in an environment variable: arguments can be read by "
+    "everybody on the machine. Options of the transport go into the URL's query, as "
+    "?kombu_prefix=mine_."
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,13 +43,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m kombu_sqlalchemy",
         description="Tables and outboxes of kombu-sqlalchemy.",
-        epilog="A URL may be env:NAME, for the one in an environment variable: arguments can be "
-        "read by everybody on the machine. Options of the transport go into the URL's query, as "
-        "?kombu_prefix=mine_.",
+        epilog=_URLS,
     )
     commands = parser.add_subparsers(dest="command", required=True)
     create = commands.add_parser(
-        "create-tables", help="create the tables, or upgrade those of an older release"
+        "create-tables",
+        help="create the tables, or upgrade those of an older release",
+        epilog=_URLS,
     )
     create.add_argument("url", help="as sqlalchemy+postgresql://user@host/database")
     mover = commands.add_parser(
@@ -48,11 +57,14 @@ def _parser() -> argparse.ArgumentParser:
         help="move the messages of an outbox to another broker",
         description="Moves each message at least once, with the same message_id each time, and "
         "runs until SIGTERM or ^C. Kill it at any moment: nothing is lost.",
+        epilog=_URLS,
     )
     mover.add_argument("source", help="URL of the database that has the outbox")
     mover.add_argument("target", help="URL of the broker that gets the messages")
     mover.add_argument("--outbox", default=DEFAULT_OUTBOX, help="name of its queue (%(default)s)")
-    mover.add_argument("--batch", type=int, default=100, help="messages together (%(default)s)")
+    mover.add_argument(
+        "--batch", type=_at_least_one, default=100, help="messages together (%(default)s)"
+    )
     mover.add_argument("--until-empty", action="store_true", help="end when nothing is left")
     return parser
 
@@ -60,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
 def _create_tables(options: argparse.Namespace) -> int:
     with Connection(_url(options.url), transport_options={"create_tables": True}) as connection:
         connection.connect()
+        logger.info("The tables of %s are up to date", connection.as_uri())
     return 0
 
 
@@ -68,6 +81,13 @@ def _relay(options: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     with Connection(_url(options.source)) as source, Connection(_url(options.target)) as target:
+        _check(source, target, options.outbox)
+        logger.info(
+            "Moving the messages of %s from %s to %s",
+            options.outbox,
+            source.as_uri(),
+            target.as_uri(),
+        )
         moved = relay(
             source,
             target,
@@ -76,8 +96,41 @@ def _relay(options: argparse.Namespace) -> int:
             until_empty=options.until_empty,
             stop=stop,
         )
-    logging.getLogger(__name__).info("Moved %d messages", moved)
+    logger.info("Moved %d messages", moved)
     return 0
+
+
+def _check(source: Connection, target: Connection, outbox: str) -> None:
+    """Find out before the first message comes whether it could be moved.
+
+    Raises:
+        KombuError: It could not, however often it were tried.
+    """
+    if kombu_transport(source.url.scheme) is None:
+        raise ConfigurationError(
+            f"The source is {source.as_uri()}, which is not of kombu-sqlalchemy: the database "
+            "comes first, then the broker"
+        )
+    if source.url == target.url:
+        raise ConfigurationError("Source and target are the same")
+    try:
+        target.connect()
+    except KombuError as error:
+        if not error.is_retryable:
+            raise
+        logger.warning("The target cannot be reached yet: %s", error)
+    try:
+        with source.channel() as channel:
+            Queue(outbox)(channel).queue_declare(passive=True)
+    except NotFoundError:
+        logger.warning("There was no outbox %s; it is made now", outbox)
+
+
+def _at_least_one(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
 
 
 def _url(text: str) -> str:
