@@ -26,6 +26,7 @@ from kombu_core.virtual.declaring import TopologyMethods
 from kombu_core.virtual.ledger import Entry, Ledger
 from kombu_core.virtual.method import Method
 from kombu_core.virtual.policy import consumer_priority, policy_of
+from kombu_core.virtual.session import Session
 from kombu_core.virtual.store import Claim, Claimed, Release
 from kombu_core.virtual.topology import ConsumerRecord, check_access
 from kombu_core.virtual.transaction import Transaction
@@ -268,19 +269,22 @@ class VirtualChannel(Closing, TopologyMethods):
             # The path of nearly every message.
             entry = self._ledger.pop(delivery_tag)
             if entry is not None:
-                try:
-                    self._transport.parts.session.acknowledge((entry[1].claim,))
-                except OperationalError:  # As in a transaction of the application's.
-                    self._ledger.put_back({delivery_tag: entry})
-                    raise
+                self._acknowledge(self._transport.parts.session, {delivery_tag: entry})
                 return
         with Method(self) as parts:
             entries = self._ledger.take(delivery_tag, multiple)
             if self._tx is not None:
                 self._tx.settle(entries, self._tx.acks)
                 return
-            with self._ledger.or_put_back(entries):
-                parts.session.acknowledge([claimed.claim for _, claimed in entries.values()])
+            self._acknowledge(parts.session, entries)
+
+    def _acknowledge(self, session: Session, entries: Mapping[int, Entry]) -> None:
+        try:
+            session.acknowledge([claimed.claim for _, claimed in entries.values()])
+        except OperationalError:
+            if session.is_joined:  # Else the session sends them yet.
+                self._ledger.put_back(entries)
+            raise
 
     def basic_nack(self, delivery_tag: int, multiple: bool = False, requeue: bool = True) -> None:
         with Method(self) as parts:

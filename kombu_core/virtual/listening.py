@@ -17,6 +17,9 @@ from kombu_core.virtual.tables import QueueState, soonest
 
 #: Longest sleep in seconds: then the queues are looked at, should a notification be lost.
 _SLICE: Final = 5.0
+#: Seconds after which a connection that nobody waits by is closed: while it listens, what it is
+#: told piles up, at last in the database.
+_IDLE: Final = 10.0
 #: Channels that are listened to and not wanted any more, before they are given up.
 _SPARE: Final = 64
 
@@ -96,7 +99,8 @@ class ListeningWaiter:
 
     def _begin(self) -> None:
         self._lock = threading.Lock()
-        self._idle: list[tuple[Ear, set[str]]] = []
+        #: With the channels that they listen to, and since when (monotonic seconds).
+        self._idle: list[tuple[Ear, set[str], float]] = []
         self._busy = 0
         self._wakeup = socket.socketpair()
 
@@ -160,7 +164,8 @@ class ListeningWaiter:
                 return None
             self._busy += 1
             if self._idle:
-                return self._idle.pop()
+                ear, channels, _ = self._idle.pop()
+                return ear, channels
         try:
             return self._open_ear(), set()
         except BaseException:
@@ -171,11 +176,20 @@ class ListeningWaiter:
         with self._lock:
             self._busy -= 1
             if taken is not None and is_whole and not self._is_closed.is_set():
-                self._idle.append(taken)
+                self._idle.append((*taken, time.monotonic()))
                 return
             self._close_sockets()
         if taken is not None:
             taken[0].close()
+
+    def tidy(self) -> None:
+        """Close the connections that nobody waited by for a while."""
+        with self._lock:
+            latest = time.monotonic() - _IDLE
+            old = [ear for ear, _, since in self._idle if since < latest]
+            self._idle = [one for one in self._idle if one[2] >= latest]
+        for ear in old:
+            ear.close()
 
     def close(self) -> None:
         """Wake who waits, for good. Idempotent."""
@@ -185,7 +199,7 @@ class ListeningWaiter:
                 self._wakeup[1].send(b"x")
             self._close_sockets()
             idle, self._idle = self._idle, []
-        for ear, _ in idle:
+        for ear, *_ in idle:
             ear.close()
 
     def _close_sockets(self) -> None:

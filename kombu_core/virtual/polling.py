@@ -45,6 +45,10 @@ class Waiter(Protocol):
         """Something came in, by a transaction that is committed."""
         ...
 
+    def tidy(self) -> None:
+        """Let go of what nobody used for a while; called from time to time."""
+        ...
+
     def close(self) -> None:
         """Wake who waits, for good."""
         ...
@@ -81,6 +85,9 @@ class PollingWaiter(Generic[C]):
 
     def announce(self) -> None:
         self._bell.ring()
+
+    def tidy(self) -> None:
+        pass
 
     def wait(self, queues: Collection[str], timeout: float) -> bool:
         deadline = time.monotonic() + timeout

@@ -137,6 +137,11 @@ class Session:
 
     # -- acks ------------------------------------------------------------------------------
 
+    @property
+    def is_joined(self) -> bool:
+        """Whether the calling thread's commits are part of a transaction of the application's."""
+        return False
+
     def acknowledge(self, claims: Sequence[Claim]) -> None:
         """Acknowledge soon, together with others; at once if the lease is in doubt.
 

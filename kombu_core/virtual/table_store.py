@@ -26,6 +26,7 @@ from kombu_core.virtual.tables import (
     CLAIMED,
     DELAYED,
     MAX_PRIORITY,
+    PROMOTED,
     READY,
     Database,
     Message,
@@ -231,7 +232,7 @@ class TableStore(Generic[C]):
     def claim(self, wants: Sequence[Want], session: str, limit: int) -> list[Claimed]:
         if len(wants) == 1 and not wants[0].expired_only:
             ((queue, wanted, _),) = wants
-            found = self._take(queue, session, min(wanted, limit))
+            found = self._take(queue, session, min(wanted, limit), is_guarded=True)
             if found:
                 return _claimed(queue, found)
             return self._nothing(wants, session, limit)
@@ -277,22 +278,32 @@ class TableStore(Generic[C]):
             if queue not in useful or most <= 0:
                 continue
             if queue in due:
-                self._promote(queue)
+                while self._promote(queue) >= PROMOTED:
+                    pass
+            # What became due meanwhile is for the next time, or a stream of it would hold up all.
             found = self._take(queue, session, most, expired_only=expired_only)
             claimed += _claimed(queue, found)
         return claimed
 
-    def _promote(self, queue: str) -> None:
-        self.database.transact(lambda connection: self.queries.promote(connection, queue))
+    def _promote(self, queue: str) -> int:
+        return self.database.transact(lambda connection: self.queries.promote(connection, queue))
 
     def _take(
-        self, queue: str, session: str, limit: int, *, expired_only: bool = False
+        self,
+        queue: str,
+        session: str,
+        limit: int,
+        *,
+        expired_only: bool = False,
+        is_guarded: bool = False,
     ) -> list[Taken]:
         queries = self.queries
 
         def apply(connection: C) -> list[Taken]:
             before = queries.first_fresh(connection, queue) if expired_only else None
-            return queries.claim(connection, queue, session, limit, before=before)
+            return queries.claim(
+                connection, queue, session, limit, before=before, is_guarded=is_guarded
+            )
 
         if queries.claims_alone:
             return self.database.run(apply, writes=True)
@@ -314,6 +325,7 @@ class TableStore(Generic[C]):
         self._run_alone(lambda connection: self.queries.begin(connection, session, micros(ttl)))
 
     def renew(self, session: str, ttl: float) -> bool:
+        self._waiter.tidy()
         return self._run_alone(
             lambda connection: self.queries.renew(connection, session, micros(ttl))
         )

@@ -24,6 +24,9 @@ CLAIMED: Final = 2
 
 MAX_PRIORITY: Final = 255
 
+#: Delayed messages that become ready in one step, at most.
+PROMOTED: Final = 1000
+
 
 def micros(seconds: float) -> int:
     """Return whole microseconds."""
@@ -197,7 +200,10 @@ class Queries(Protocol[C_contra]):
         ...
 
     def promote(self, connection: C_contra, queue: str) -> int:
-        """Make delayed messages ready whose time has come; in a transaction."""
+        """Make the first `PROMOTED` delayed messages ready whose time has come; in a transaction.
+
+        Returns how many there were, but for those that others are about to make ready.
+        """
         ...
 
     def claim(
@@ -208,10 +214,12 @@ class Queries(Protocol[C_contra]):
         limit: int,
         *,
         before: Bound | None = None,
+        is_guarded: bool = True,
     ) -> list[Taken]:
-        """Lease the next ready messages; none if the session is over, or delayed ones are due.
+        """Lease the next ready messages; none if the session is over.
 
-        `before` takes only those that expired and whose place is before it.
+        `before` takes only those that expired and whose place is before it; `is_guarded` takes
+        none if delayed ones are due, which might come first.
         """
         ...
 

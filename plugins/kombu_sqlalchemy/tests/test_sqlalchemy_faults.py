@@ -39,6 +39,10 @@ SERVERS = [
 ]
 
 
+class _TimeIsUp(Exception):
+    """What a handler of signals may raise."""
+
+
 class TestServer:
     @pytest.fixture(params=SERVERS)
     def server(self, request: pytest.FixtureRequest) -> Iterator[PrivateServer]:
@@ -128,21 +132,31 @@ class TestServer:
             put(store, "c")
             assert store.count("q").ready == 2
 
-    def test_an_interrupted_statement_leaves_no_answer_behind(self, open_store: OpenStore) -> None:
+    @pytest.mark.parametrize("kind", [KeyboardInterrupt, _TimeIsUp])
+    def test_an_interrupted_statement_leaves_no_answer_behind(
+        self, open_store: OpenStore, kind: type[BaseException]
+    ) -> None:
         store = open_store()
 
         def interrupt(number: int, frame: object) -> None:
-            raise KeyboardInterrupt
+            raise kind
+
+        sleep = "pg_sleep" if store.database.engine.name == "postgresql" else "sleep"
 
         before = signal.signal(signal.SIGALRM, interrupt)
         try:
             signal.setitimer(signal.ITIMER_REAL, 0.1)
-            with pytest.raises(KeyboardInterrupt):
+            with pytest.raises(kind):
                 store.wait(["q"], 30)
             signal.setitimer(signal.ITIMER_REAL, 0.1)
-            with pytest.raises(KeyboardInterrupt):
+            with pytest.raises(kind):
                 while True:
                     put(store, "x")
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            with pytest.raises(kind):
+                store.database.transact(
+                    lambda connection: connection.exec_driver_sql(f"SELECT {sleep}(10)")
+                )
         finally:
             signal.signal(signal.SIGALRM, before)
         ready = store.count("q").ready

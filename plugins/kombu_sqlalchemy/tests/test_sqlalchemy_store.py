@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
 from kombu_core.message import Envelope, Malformed
 from kombu_core.testing.store import OpenStore, StoreContract
@@ -21,6 +22,7 @@ from plugins.kombu_sqlalchemy.tests.steps import (
     put,
     rows,
     settle,
+    words,
 )
 
 PREFIX = f"t{secrets.token_hex(4)}_"
@@ -53,6 +55,36 @@ class TestRows:
         assert me.renew("me", 60)
         assert not settle(me, acks=[item.claim]).lost
         assert me.count("q") == Counts(0, 0, 0)
+
+    def test_no_id_is_used_twice(self, open_store: Callable[..., SQLAlchemyStore]) -> None:
+        """Or the end of one message's transaction would give another message back."""
+        store = open_store(synchronous="NORMAL")  # On SQLite faster than its clock ticks.
+        store.begin("me", 60)
+        ids = []
+        for _ in range(200):
+            put(store, "a")
+            (item,) = claim(store)
+            settle(store, acks=[item.claim])
+            ids.append(item.claim.id)
+        assert len(set(ids)) == 200
+        assert sorted(ids, key=int) == ids
+
+    def test_messages_that_another_one_makes_ready_hold_up_nobody(
+        self, me: SQLAlchemyStore, backend: str
+    ) -> None:
+        if backend == "sqlite":
+            pytest.skip("one transaction writes at a time")
+        put(me, "due", delay=0.01)
+        put(me, "ready")
+        time.sleep(0.02)
+        lock = "SELECT id FROM {messages} WHERE queue = 'q' AND state = 1 FOR UPDATE"
+
+        def promoting(connection: Connection) -> None:
+            assert len(me.queries.rows(connection, lock)) == 1
+            assert words(claim(me)) == ["ready"]
+
+        me.database.transact(promoting)
+        assert words(claim(me)) == ["due"]
 
     def test_nothing_is_left_of_what_was_settled(self, me: SQLAlchemyStore) -> None:
         put(me, *"abc", ttl=60)

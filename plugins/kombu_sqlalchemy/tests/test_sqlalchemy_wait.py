@@ -8,6 +8,10 @@ import threading
 import time
 from functools import partial
 
+import pytest
+
+from kombu_core.testing.harness import until
+from kombu_core.virtual import listening
 from kombu_core.virtual.store import Claimed
 from kombu_sqlalchemy.store import SQLAlchemyStore
 from plugins.kombu_sqlalchemy.tests.steps import claim, put, settle, words
@@ -93,3 +97,32 @@ def test_close_ends_it(store: SQLAlchemyStore) -> None:
     assert store.wait(["q"], 30) is False
     assert store.wait([], 30) is False
     assert time.monotonic() - begun < 5
+
+
+def test_who_listens_for_nobody_is_disconnected(
+    store: SQLAlchemyStore, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else what it is told piles up, where the server keeps it for all databases."""
+    if backend != "postgresql":
+        pytest.skip("nobody listens there")
+    store.wait(["q"], 0.01)
+    store.wait(["q"], 0.01)
+    assert _listening(store) == 1
+    store.begin("me", 60)
+    assert store.renew("me", 60)
+    assert _listening(store) == 1
+    monkeypatch.setattr(listening, "_IDLE", 0.0)
+    assert store.renew("me", 60)
+    until(lambda: _listening(store) == 0, "the end of the connection that listens")
+    put(store, "a")
+    assert store.wait(["q"], 5)
+
+
+def _listening(store: SQLAlchemyStore) -> int:
+    """Connections of this database's whose last statement was a look at the queues."""
+    statement = (
+        "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%available_at%j(q)%' "
+        f"AND query LIKE '%{store.queries.table}%' AND query NOT LIKE '%pg_stat_activity%'"
+    )
+    with store.database.connect() as connection:
+        return int(connection.exec_driver_sql(statement.replace("%", "%%")).scalar_one())

@@ -12,9 +12,10 @@ from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Engine, exc
 
-from kombu_core.exceptions import ConnectionLostError
+from kombu_core.exceptions import ConnectionLostError, KombuError
 from kombu_core.url import Secret
 from kombu_core.virtual.contention import try_again, turn
+from kombu_core.virtual.store import Conflict, NotEmpty
 from kombu_sqlalchemy.errors import is_worth_another_try, translated
 
 logger = logging.getLogger(__name__)
@@ -127,6 +128,12 @@ class Database:
             try:
                 with turn(self._file if writes else None):
                     return work(connection)
+            except (exc.SQLAlchemyError, KombuError, Conflict, NotEmpty):
+                raise
+            except BaseException:
+                # As a signal's, which may have come while an answer was on its way.
+                connection.invalidate()
+                raise
             finally:
                 self._give_back(connection)
 
@@ -154,7 +161,9 @@ class Database:
     def _give_back(self, connection: Connection) -> None:
         """Keep a connection for the next user; whether it still works is that one's business."""
         is_broken = connection.closed or connection.invalidated
-        if not is_broken and len(self._idle) < self._most_idle:
+        if self._is_closed and not is_broken:
+            connection.detach()  # Closed with it, and not kept by a pool that is no more.
+        if not is_broken and not self._is_closed and len(self._idle) < self._most_idle:
             self._idle.append(connection)
         else:
             _close(connection)
@@ -190,8 +199,10 @@ def _undo(connection: Connection) -> None:
     try:
         if not connection.invalidated:
             connection.exec_driver_sql("ROLLBACK")
-    except exc.SQLAlchemyError:
+    except BaseException as error:
         connection.invalidate()
+        if not isinstance(error, exc.SQLAlchemyError):
+            raise
 
 
 def _close(connection: Connection) -> None:

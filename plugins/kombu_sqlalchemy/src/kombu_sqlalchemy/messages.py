@@ -11,6 +11,7 @@ from kombu_core.virtual.tables import (
     CLAIMED,
     DELAYED,
     MAX_PRIORITY,
+    PROMOTED,
     READY,
     Bound,
     Message,
@@ -23,8 +24,16 @@ from kombu_sqlalchemy.sessions import SessionQueries
 #: The order of the ready messages of a queue: their places are by the database's clock, and where
 #: that tells no difference their ids do.
 IN_ORDER: Final = "level, place, id"
-#: Due messages that become ready in one step.
-_PROMOTED: Final = 1000
+#: A message that is due, and not ready yet.
+DUE: Final = (
+    f"SELECT 1 FROM {{messages}} WHERE queue = :queue AND state = {DELAYED} "
+    "AND available_at <= {now} LIMIT 1"
+)
+#: When the first delayed message is due. MariaDB looks at all of them for their minimum.
+_FIRST_DUE: Final = (
+    f"(SELECT m.available_at FROM {{messages}} m WHERE m.queue = j.q AND m.state = {DELAYED} "
+    "ORDER BY m.available_at LIMIT 1)"
+)
 
 
 class Queries(DocumentQueries, SessionQueries):
@@ -94,7 +103,7 @@ class Queries(DocumentQueries, SessionQueries):
         due = self.rows(
             connection,
             f"SELECT id FROM {{messages}} WHERE queue = :queue AND state = {DELAYED} AND "
-            f"available_at <= {{now}} ORDER BY available_at, id LIMIT {_PROMOTED}{{skip}}",
+            f"available_at <= {{now}} ORDER BY available_at, id LIMIT {PROMOTED}{{skip}}",
             queue=queue,
         )
         ids = self.among(id_ for (id_,) in due)
@@ -117,10 +126,12 @@ class Queries(DocumentQueries, SessionQueries):
         limit: int,
         *,
         before: Bound | None = None,
+        is_guarded: bool = True,
     ) -> list[Taken]:
-        """Lease the next ready messages; none if the session is over, or delayed ones are due.
+        """Lease the next ready messages; none if the session is over.
 
-        `before` takes only those that expired and whose place is before it.
+        `before` takes only those that expired and whose place is before it; `is_guarded` takes
+        none if delayed ones are due, which might come first.
         """
         raise NotImplementedError
 
@@ -129,8 +140,7 @@ class Queries(DocumentQueries, SessionQueries):
         found = self.rows(
             connection,
             "SELECT j.q, EXISTS (SELECT 1 FROM {messages} m WHERE m.queue = j.q AND m.state = "
-            f"{READY}), (SELECT min(m.available_at) FROM {{messages}} m WHERE m.queue = j.q AND "
-            f"m.state = {DELAYED}) - {{now}} FROM {{each:queues}}",
+            f"{READY}), {_FIRST_DUE} - {{now}} FROM {{each:queues}}",
             queues=self.each(queues),
         )
         return [QueueState(self.name(queue), bool(ready), due) for queue, ready, due in found]
@@ -141,8 +151,7 @@ class Queries(DocumentQueries, SessionQueries):
             connection,
             "SELECT j.q FROM {each:queues} WHERE (SELECT m.expires_at FROM {messages} m "
             f"WHERE m.queue = j.q AND m.state = {READY} ORDER BY {IN_ORDER} LIMIT 1) <= {{now}} "
-            "OR EXISTS (SELECT 1 FROM {messages} m WHERE m.queue = j.q AND "
-            f"m.state = {DELAYED} AND m.available_at <= {{now}})",
+            f"OR {_FIRST_DUE} <= {{now}}",
             queues=self.each(queues),
         )
         return [self.name(queue) for (queue,) in found]

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 from sqlalchemy import Connection
 
-from kombu_core.virtual.tables import CLAIMED, DELAYED, READY, Bound, Taken
-from kombu_sqlalchemy.messages import IN_ORDER, Queries, taken
+from kombu_core.virtual.tables import CLAIMED, READY, Bound, Taken
+from kombu_sqlalchemy.messages import DUE, IN_ORDER, Queries, taken
 
 
 class MySQLQueries(Queries):
@@ -53,18 +53,14 @@ class MySQLQueries(Queries):
         limit: int,
         *,
         before: Bound | None = None,
+        is_guarded: bool = True,
     ) -> list[Taken]:
         if not self.rows(
             connection,
             "SELECT 1 FROM {sessions} WHERE name = :session AND NOT lapsed AND lease_end > {now}"
             "{share}",
             session=session,
-        ) or self.rows(
-            connection,
-            f"SELECT 1 FROM {{messages}} WHERE queue = :queue AND state = {DELAYED} "
-            "AND available_at <= {now} LIMIT 1",
-            queue=queue,
-        ):
+        ) or (is_guarded and self.rows(connection, DUE, queue=queue)):
             return []
         bound = "" if before is None else _BOUND
         found = self.rows(

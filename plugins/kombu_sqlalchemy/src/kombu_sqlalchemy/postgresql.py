@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from kombu_core.virtual.listening import channel_of
 from kombu_core.virtual.store import Conflict
 from kombu_core.virtual.tables import CLAIMED, DELAYED, READY, Bound, Message, Taken
-from kombu_sqlalchemy.messages import IN_ORDER, Queries, in_order
+from kombu_sqlalchemy.messages import DUE, IN_ORDER, Queries, in_order
 
 
 class PostgreSQLQueries(Queries):
@@ -109,10 +109,11 @@ class PostgreSQLQueries(Queries):
         limit: int,
         *,
         before: Bound | None = None,
+        is_guarded: bool = True,
     ) -> list[Taken]:
         found = self.rows(
             connection,
-            _CLAIM if before is None else _CLAIM_EXPIRED,
+            _CLAIM[before is not None, is_guarded],
             queue=queue,
             session=session,
             limit=limit,
@@ -169,23 +170,28 @@ SELECT (SELECT array_agg(name) FROM moved),
 FROM unnest(CAST(:channels AS text[])) AS j(q)
 """
 
-_CLAIM_PARTS: Final = (
-    f"""
+#: The first in order, locked; all before the first fresh one expired, so those are among them.
+_NEXT: Final = f"""
+  SELECT id, level, place, expires_at FROM {{messages}}
+  WHERE queue = :queue AND state = {READY}
+  ORDER BY {IN_ORDER} LIMIT :limit FOR UPDATE SKIP LOCKED
+"""
+
+#: By whether it is of those that expired, and whether it is guarded.
+_CLAIM: Final = {
+    (is_bounded, is_guarded): f"""
 WITH me AS MATERIALIZED (
   SELECT 1 FROM {{sessions}} WHERE name = :session AND NOT lapsed AND lease_end > {{now}} FOR SHARE
 )
 UPDATE {{messages}} SET state = {CLAIMED}, claimed_by = :session WHERE id = ANY(ARRAY(
-  SELECT id FROM {{messages}} WHERE queue = :queue AND state = {READY}
-  AND EXISTS (SELECT FROM me)
-  AND NOT EXISTS (SELECT FROM {{messages}} WHERE queue = :queue AND state = {DELAYED}
-    AND available_at <= {{now}})""",
-    f"""
-  ORDER BY {IN_ORDER} LIMIT :limit FOR UPDATE SKIP LOCKED
+  SELECT id FROM ({_NEXT}) AS next WHERE EXISTS (SELECT FROM me)
+"""
+    + is_bounded * "AND expires_at <= {now} AND (level, place, id) < (:level, :place, :id)"
+    + is_guarded * f"AND NOT EXISTS ({DUE})"
+    + """
 ))
-RETURNING id, level, deliveries, coalesce(expires_at <= {{now}}, false), body, place
-""",
-)
-_CLAIM: Final = "".join(_CLAIM_PARTS)
-_CLAIM_EXPIRED: Final = (
-    " AND expires_at <= {now} AND (level, place, id) < (:level, :place, :id)".join(_CLAIM_PARTS)
-)
+RETURNING id, level, deliveries, coalesce(expires_at <= {now}, false), body, place
+"""
+    for is_bounded in (False, True)
+    for is_guarded in (False, True)
+}

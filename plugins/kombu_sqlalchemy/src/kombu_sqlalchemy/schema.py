@@ -89,7 +89,7 @@ class Tables:
         self.messages = Table(
             f"{prefix}messages",
             metadata,
-            # SQLite finds a row by its number only if the column's type is exactly INTEGER.
+            # SQLite counts up only in a column whose type is exactly INTEGER.
             Column(
                 "id",
                 BigInteger().with_variant(sqlite.INTEGER(), "sqlite"),
@@ -109,6 +109,8 @@ class Tables:
             Column("size", BigInteger, nullable=False),
             Column("body", _bytes(), nullable=False),
             schema=schema,
+            # Else SQLite gives the id of a deleted message to the next one.
+            sqlite_autoincrement=True,
         )
         event.listen(self.messages, "after_create", _vacuum_often)
         columns = self.messages.c

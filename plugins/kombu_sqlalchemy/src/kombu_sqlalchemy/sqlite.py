@@ -9,8 +9,9 @@ from typing import Any, ClassVar, Final
 from sqlalchemy import Connection
 
 from kombu_core.virtual.store import Conflict
-from kombu_core.virtual.tables import CLAIMED, DELAYED, READY, Bound, Message, Taken
-from kombu_sqlalchemy.messages import IN_ORDER, Queries, in_order
+from kombu_core.virtual.tables import CLAIMED, READY, Bound, Message, Taken
+from kombu_sqlalchemy.messages import DUE, IN_ORDER, Queries, in_order
+from kombu_sqlalchemy.schema import Tables
 
 #: Guards of a publish that is one statement.
 _MOST_GUARDS: Final = 8
@@ -18,6 +19,12 @@ _MOST_GUARDS: Final = 8
 
 class SQLiteQueries(Queries):
     """What SQLite says in its own way. Lists are JSON."""
+
+    def __init__(self, tables: Tables, dialect: str) -> None:
+        super().__init__(tables, dialect)
+        schema = f"{tables.messages.schema}." if tables.messages.schema else ""
+        name = tables.messages.name
+        self._names["last"] = f"{schema}sqlite_sequence WHERE name = '{name}'"
 
     def among(self, values: Iterable[Any]) -> str:
         return json.dumps(list(values), ensure_ascii=False)
@@ -92,10 +99,11 @@ class SQLiteQueries(Queries):
         limit: int,
         *,
         before: Bound | None = None,
+        is_guarded: bool = True,
     ) -> list[Taken]:
         found = self.rows(
             connection,
-            _CLAIM if before is None else _CLAIM_EXPIRED,
+            _CLAIM[before is not None, is_guarded],
             queue=queue,
             session=session,
             limit=limit,
@@ -108,8 +116,9 @@ class SQLiteQueries(Queries):
     )
 
 
-#: A number that no message had yet, and not before the present: so it is a place as well.
-_NEXT: Final = "SELECT max({now}, coalesce(max(id), 0) + 1) AS id FROM {messages}"
+#: A number that no message had yet, and not before the present: so it is a place as well. It is
+#: counted from the last one that there ever was, which SQLite keeps for the table.
+_NEXT: Final = "SELECT max({now}, coalesce((SELECT seq FROM {last}), 0) + 1) AS id"
 
 _COLUMNS: Final = "id, place, queue, state, level, deliveries, available_at, expires_at, size, body"
 
@@ -127,17 +136,19 @@ _PUBLISH: Final = tuple(
     for count in range(_MOST_GUARDS + 1)
 )
 
-_CLAIM_PARTS: Final = (
-    f"UPDATE {{messages}} SET state = {CLAIMED}, claimed_by = :session WHERE id IN "
-    f"(SELECT id FROM {{messages}} WHERE queue = :queue AND state = {READY}",
-    f" ORDER BY {IN_ORDER} LIMIT :limit) "
-    "AND EXISTS (SELECT 1 FROM {sessions} WHERE name = :session AND NOT lapsed "
-    "AND lease_end > {now}) "
-    f"AND NOT EXISTS (SELECT 1 FROM {{messages}} WHERE queue = :queue AND state = {DELAYED} "
-    "AND available_at <= {now}) "
-    "RETURNING id, level, deliveries, coalesce(expires_at <= {now}, 0), body, place",
-)
-_CLAIM: Final = "".join(_CLAIM_PARTS)
-_CLAIM_EXPIRED: Final = (
-    " AND expires_at <= {now} AND (level, place, id) < (:level, :place, :id)".join(_CLAIM_PARTS)
-)
+#: By whether it is of those that expired, and whether it is guarded.
+_CLAIM: Final = {
+    (is_bounded, is_guarded): (
+        f"UPDATE {{messages}} SET state = {CLAIMED}, claimed_by = :session WHERE id IN "
+        f"(SELECT id FROM {{messages}} WHERE queue = :queue AND state = {READY}"
+        + is_bounded
+        * " AND expires_at <= {now} AND (level, place, id) < (:level, :place, :id)"
+        + f" ORDER BY {IN_ORDER} LIMIT :limit) "
+        "AND EXISTS (SELECT 1 FROM {sessions} WHERE name = :session AND NOT lapsed "
+        "AND lease_end > {now})"
+        + is_guarded * f" AND NOT EXISTS ({DUE})"
+        + " RETURNING id, level, deliveries, coalesce(expires_at <= {now}, 0), body, place"
+    )
+    for is_bounded in (False, True)
+    for is_guarded in (False, True)
+}
