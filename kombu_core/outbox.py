@@ -36,7 +36,9 @@ _EXCHANGE: Final = "x-outbox-exchange"
 _ROUTING_KEY: Final = "x-outbox-routing-key"
 #: Its time to live begins at the other broker.
 _EXPIRATION: Final = "x-outbox-expiration"
-_OWN: Final = frozenset({_EXCHANGE, _ROUTING_KEY, _EXPIRATION})
+#: Nobody has to want it there.
+_OPTIONAL: Final = "x-outbox-optional"
+_OWN: Final = frozenset({_EXCHANGE, _ROUTING_KEY, _EXPIRATION, _OPTIONAL})
 #: Why it was not taken.
 _REASON: Final = "x-outbox-reason"
 
@@ -51,6 +53,8 @@ def addressed(
     exchange: str,
     routing_key: str,
     expiration: float | None = None,
+    *,
+    mandatory: bool = True,
 ) -> dict[str, Any]:
     """Return a message's headers with where it is to go at the other broker.
 
@@ -59,10 +63,13 @@ def addressed(
         exchange: At the other broker, which has to have it by the time that it is sent.
         routing_key: At the other broker.
         expiration: Seconds until it dies unread at the other broker.
+        mandatory: Some queue has to want it there; else it is not taken.
     """
     found = {**(headers or {}), _EXCHANGE: exchange, _ROUTING_KEY: routing_key}
     if expiration is not None:
         found[_EXPIRATION] = str(round(expiration * 1000))
+    if not mandatory:
+        found[_OPTIONAL] = True
     return found
 
 
@@ -79,17 +86,20 @@ def relay(
 
     A message leaves the outbox after the other broker has confirmed it. If this process dies in
     between, it is sent again. What the other broker does not take for a reason that no repetition
-    would remove, as an exchange that is not there, goes to the queue `NAME.failed` with the reason
-    in a header. If one of the two cannot be reached, the relay waits and tries again.
+    would remove, as an exchange that is not there or a routing key that no queue wants, goes to the
+    queue `NAME.failed` with the reason in a header. If one of the two cannot be reached, the relay
+    waits and tries again.
 
-    Several may run at once; the order is then kept by none of them.
+    The order is not kept by several at once, nor by one that follows one that was killed: what that
+    one had comes back within its lease, behind what was sent meanwhile.
 
     Args:
         source: To the database.
         target: To any broker.
         name: Of the outbox.
         batch: Messages that are sent together, at most.
-        until_empty: Return when there is nothing left.
+        until_empty: Return when nothing is ready: what another relay has, or a killed one had until
+            its lease runs out, is not waited for.
         stop: Return soon after it was set.
 
     Returns:
@@ -136,7 +146,7 @@ def _send(source: Connection, target: Connection, name: str, waiting: list[Messa
     failed: Mapping[int, Exception] = {}
     try:
         target.default_channel.basic_publish_batch(
-            [Publication(_restored(message.envelope)) for message in waiting]
+            [_publication(message.envelope) for message in waiting]
         )
     except BatchPublishError as error:
         failed = error.failed
@@ -163,27 +173,30 @@ def _send(source: Connection, target: Connection, name: str, waiting: list[Messa
     return moved
 
 
-def _sent_alone(target: Connection, message: Message) -> KombuError | None:
+def _sent_alone(target: Connection, message: Message) -> Exception | None:
     try:
-        target.default_channel.basic_publish(_restored(message.envelope))
+        target.default_channel.basic_publish_batch([_publication(message.envelope)])
+    except BatchPublishError as error:
+        return error.failed[0]
     except KombuError as error:
         return error
     return None
 
 
-def _restored(envelope: Envelope) -> Envelope:
+def _publication(envelope: Envelope) -> Publication:
     """Return the message as it was meant for the other broker."""
     headers = {key: value for key, value in envelope.headers.items() if key not in _OWN}
     properties: Properties = {**envelope.properties}
     if _EXPIRATION in envelope.headers:
         properties["expiration"] = envelope.headers[_EXPIRATION]
-    return Envelope(
+    restored = Envelope(
         envelope.body,
         properties,
         headers,
         str(envelope.headers.get(_EXCHANGE, "")),
         str(envelope.headers.get(_ROUTING_KEY, "")),
     )
+    return Publication(restored, mandatory=not envelope.headers.get(_OPTIONAL))
 
 
 def _park(source: Connection, name: str, message: Message, error: Exception) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
+import kombu_core
 from kombu_core.exceptions import (
     ConnectionLostError,
     ContentTooLargeError,
@@ -15,9 +18,11 @@ from kombu_core.exceptions import (
 from kombu_core.message import Envelope, Message
 from kombu_core.transport import TransportParameters
 from kombu_core.url import parse
+from kombu_core.virtual import session
 from kombu_core.virtual.broker import QUARANTINE
 from kombu_core.virtual.channel import VirtualChannel
-from kombu_core.virtual.store import Batch, Counts, Want
+from kombu_core.virtual.store import Batch, Claim, Counts, Want
+from kombu_core.virtual.transport import VirtualTransport
 from tests.unit.watched import Store, Transport, count, drain, put
 
 
@@ -192,3 +197,32 @@ def test_an_ack_of_many_sends_all_though_one_is_lost(
     with pytest.raises(LeaseLostError):
         channel.basic_ack(0, multiple=True)
     assert transport.store.count("q").claimed == 1, lost
+
+
+def test_claims_that_were_lost_block_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a store that can lose a claim of a session that lives."""
+    with kombu_core.Connection("memory://") as connection:
+        queue = kombu_core.Queue("q")(connection)
+        queue.declare()
+        for number in range(9):
+            connection.Producer().publish(number, "q")
+        got: list[kombu_core.Message] = []
+        with connection.Consumer([queue], on_message=got.append, prefetch_count=4):
+            while len(got) < 4:
+                connection.drain_events(timeout=5)
+            transport = connection.transport
+            assert isinstance(transport, VirtualTransport)
+            broker = transport.parts.broker
+            acknowledge = broker.acknowledge
+
+            def lose_one(claims: Sequence[Claim]) -> Sequence[Claim]:
+                acknowledge(claims)
+                return claims[:1]
+
+            with monkeypatch.context() as patch:
+                patch.setattr(broker, "acknowledge", lose_one)
+                patch.setattr(session, "ACK_BATCH", 1)
+                with pytest.raises(LeaseLostError):
+                    got[-1].channel.basic_ack(got[-1].delivery_tag, multiple=True)
+            while len(got) < 8:
+                connection.drain_events(timeout=5)

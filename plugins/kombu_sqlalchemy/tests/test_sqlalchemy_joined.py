@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy
 from sqlalchemy import Engine, create_engine, text
-from sqlalchemy.orm import sessionmaker
+from sqlalchemy.orm import Session, sessionmaker
 
 from kombu_core import Connection, Queue
 from kombu_core.exceptions import (
@@ -88,7 +89,7 @@ def test_one_publish_names_its_transaction(
 
 def test_what_is_no_transaction_is_named(connection: Connection, begin: Begin) -> None:
     producer = connection.Producer(routing_key="q")
-    with pytest.raises(ConfigurationError, match="a str is no Session and no Connection"):
+    with pytest.raises(ConfigurationError, match="str is no Session and no Connection"):
         producer.publish("a", session="no session")
     with begin() as within:
         with pytest.raises(ConfigurationError, match="give one"):
@@ -128,6 +129,55 @@ class TestPublish:
             raise _Mistake
         assert (orders(engine), ready(connection)) == ([1], 1)
         assert get(connection).payload == {"order": 1}
+
+    def test_a_savepoint_takes_its_messages_back(
+        self, connection: Connection, engine: Engine
+    ) -> None:
+        producer = connection.Producer(routing_key="q")
+        with Session(engine) as session, session.begin(), joined(connection, session):
+            with pytest.raises(_Mistake), session.begin_nested():
+                producer.publish("undone")
+                raise _Mistake
+            with session.begin_nested():
+                producer.publish("done")
+        message = get(connection)
+        assert (message.payload, ready(connection)) == ("done", 0)
+        with (
+            Session(engine) as session,
+            session.begin(),
+            joined(connection, session),
+            pytest.raises(_Mistake),
+            session.begin_nested(),
+        ):
+            message.ack()
+            raise _Mistake
+        assert get(connection).payload == "done"
+
+    def test_one_block_for_several_transactions_of_a_session(
+        self, connection: Connection, engine: Engine
+    ) -> None:
+        producer = connection.Producer(routing_key="q")
+        with Session(engine) as session, joined(connection, session):
+            for end in (session.commit, session.rollback, session.commit):
+                producer.publish(end.__name__)
+                end()
+        assert ready(connection) == 2
+
+    def test_a_transaction_of_another_database_is_refused(
+        self, connection: Connection, tmp_path: Path
+    ) -> None:
+        with Connection(f"sqlalchemy+sqlite:///{tmp_path}/a.db") as one:
+            Queue("q")(one).declare()
+            with Connection(f"sqlalchemy+sqlite:///{tmp_path}/b.db") as other:
+                Queue("q")(other).declare()
+            engine = create_engine(f"sqlite:///{tmp_path}/b.db")
+            with (
+                engine.begin() as mine,
+                joined(one, mine),
+                pytest.raises(ConfigurationError, match="another database"),
+            ):
+                one.Producer(routing_key="q").publish("a")
+            engine.dispose()
 
     def test_a_commit_wakes_who_waits(
         self, connection: Connection, begin: Begin, url: str, options: dict[str, Any]

@@ -103,6 +103,20 @@ class TestOutbox:
         assert failed.payload == "bad"
         assert "NotFoundError" in failed.headers["x-outbox-reason"]
 
+    def test_what_no_queue_of_the_target_wants_is_kept_apart_unless_that_is_allowed(
+        self, source: Connection, target: Connection, engine: Engine
+    ) -> None:
+        outbox = Outbox(source, "lone")
+        with engine.begin() as mine:
+            outbox.publish(mine, "mistyped", "no such queue")
+            outbox.publish(mine, "an event", "no such queue", mandatory=False)
+            outbox.publish(mine, "good", "order.1", exchange="x")
+        assert relay(source, target, "lone", until_empty=True) == 2
+        assert [message.payload for message in received(target)] == ["good"]
+        (failed,) = received(source, "lone.failed")
+        assert failed.payload == "mistyped"
+        assert "UnroutableError" in failed.headers["x-outbox-reason"]
+
     def test_it_runs_until_it_is_stopped(
         self, source: Connection, target: Connection, engine: Engine
     ) -> None:

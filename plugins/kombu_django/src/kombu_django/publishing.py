@@ -93,6 +93,7 @@ class Outbox:
         headers: Mapping[str, Any] | None = None,
         message_id: str | None = None,
         expiration: float | None = None,
+        mandatory: bool = True,
         **options: Any,
     ) -> str:
         """Publish, in the transaction of this thread if there is one; returns the message's id.
@@ -104,6 +105,7 @@ class Outbox:
             headers: The application's.
             message_id: None for a new one. It stays, however often the message is sent.
             expiration: Seconds until it dies unread at the other broker.
+            mandatory: Some queue has to want it there, else it goes to the queue of the failed.
             **options: As for `publish`; `delay` counts here, before it is sent.
 
         Raises:
@@ -114,7 +116,7 @@ class Outbox:
             body,
             self.name,
             using=self.using,
-            headers=addressed(headers, exchange, routing_key, expiration),
+            headers=addressed(headers, exchange, routing_key, expiration, mandatory=mandatory),
             message_id=chosen,
             **options,
         )

@@ -11,7 +11,7 @@ from typing import Any, Final, NoReturn
 
 from sqlalchemy import URL, Engine, create_engine, event, exc
 from sqlalchemy.engine import make_url
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.pool import NullPool, QueuePool
 
 from kombu_core.exceptions import ConfigurationError, ConnectError
 from kombu_core.url import BrokerURL, Secret
@@ -41,6 +41,8 @@ _NAMES: Final = frozenset(item.name for item in fields(SQLAlchemyOptions))
 _SQLITE: Final = frozenset(
     {"uri", "timeout", "isolation_level", "detect_types", "check_same_thread", "cached_statements"}
 )
+#: For a connection beside those of an engine that is connected.
+_CONNECT_SECONDS: Final = 10.0
 _MEMORY: Final = ("", ":memory:")
 
 
@@ -153,6 +155,26 @@ def _file(url: URL, options: SQLAlchemyOptions) -> str:
     if not os.path.isdir(os.path.dirname(path)):
         _fail(f"the directory of {path} is not there")
     return path
+
+
+def patient_engine(engine: Engine, options: SQLAlchemyOptions) -> Engine:
+    """Return another engine to the same database, whose statements may take any time."""
+    arguments, set_up = _SETTINGS[engine.url.get_backend_name()](options, _CONNECT_SECONDS)
+    limits = ("read_timeout", "write_timeout")
+    kept = {name: value for name, value in arguments.items() if name not in limits}
+    patient = create_engine(
+        engine.url,
+        isolation_level="AUTOCOMMIT",
+        hide_parameters=True,
+        poolclass=NullPool,
+        connect_args={**kept, **(options.connect_args or {})},
+    )
+
+    @event.listens_for(patient, "connect")
+    def connected(connection: Any, _: object) -> None:
+        set_up(connection)
+
+    return patient
 
 
 _SetUp = Callable[[Any], None]

@@ -45,6 +45,7 @@ class Outbox:
         headers: Mapping[str, Any] | None = None,
         message_id: str | None = None,
         expiration: float | None = None,
+        mandatory: bool = True,
         **options: Any,
     ) -> str:
         """Publish in a transaction of the application's; returns the message's id.
@@ -57,14 +58,16 @@ class Outbox:
             headers: The application's.
             message_id: None for a new one.
             expiration: Seconds until it dies unread at the other broker.
+            mandatory: Some queue has to want it there, else it goes to the queue of the failed.
             **options: As for `Producer.publish`; `delay` counts here, before it is sent.
         """
         chosen = message_id or uuid.uuid4().hex
         with joined(self._connection, within):
             self._producer.publish(
                 body,
-                headers=addressed(headers, exchange, routing_key, expiration),
+                headers=addressed(headers, exchange, routing_key, expiration, mandatory=mandatory),
                 message_id=chosen,
+                mandatory=True,
                 **options,
             )
         return chosen

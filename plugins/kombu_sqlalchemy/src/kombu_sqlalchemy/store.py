@@ -10,12 +10,13 @@ from typing import Final, NamedTuple
 from sqlalchemy import Connection, exc
 
 from kombu_core.capabilities import StoreCapabilities
-from kombu_core.exceptions import OperationalError
+from kombu_core.exceptions import ConfigurationError, OperationalError
 from kombu_core.virtual.polling import Waiter
-from kombu_core.virtual.store import Batch, Claim, CommitResult, Drop, WriteResult
+from kombu_core.virtual.store import Batch, Claim, CommitResult, Conflict, Drop, WriteResult
 from kombu_core.virtual.table_store import TableStore
 from kombu_sqlalchemy.database import Database
 from kombu_sqlalchemy.messages import Queries
+from kombu_sqlalchemy.watching import watch_of
 
 #: PostgreSQL's values and SQLite's end at 1 GB, their way there a little earlier.
 MAX_BYTES: Final = 512 * 1024 * 1024
@@ -27,11 +28,13 @@ CAPABILITIES: Final = StoreCapabilities(
 
 
 class Joined(NamedTuple):
-    """A transaction of the application's that a thread's commits are part of."""
+    """What a thread's commits are part of."""
 
-    connection: Connection
-    #: Called with the claims that were acknowledged in it, and with those that were released.
-    settled: Callable[[Sequence[Claim], Sequence[Claim]], object]
+    #: Returns the connection of the application's transaction: of a session's present one, whose
+    #: savepoint begins when this is asked for.
+    find: Callable[[], Connection]
+    #: Called at the end of a transaction with the claims that may be the session's still.
+    give_back: Callable[[list[Claim]], object]
 
 
 class SQLAlchemyStore(TableStore[Connection]):
@@ -87,17 +90,34 @@ class SQLAlchemyStore(TableStore[Connection]):
 
     def _commit_joined(self, joined: Joined, batch: Batch) -> CommitResult:
         try:
-            self.queries.write_first(joined.connection)
-            result = self.apply(joined.connection, batch)
+            connection = joined.find()
+            self.queries.write_first(connection)
+            result = self.apply(connection, batch)
+        except Conflict:
+            self._refuse_strangers(batch.expect)
+            raise
         except exc.SQLAlchemyError as error:
             raise self.database.translate(error) from error
         if not result.lost and (batch.acks or batch.releases):
-            joined.settled(batch.acks, [release.claim for release in batch.releases])
+            releases = [release.claim for release in batch.releases]
+            watch_of(connection).settled(joined.give_back, batch.acks, releases)
         return result
+
+    def _refuse_strangers(self, expect: Sequence[tuple[str, int]]) -> None:
+        """Refuse a transaction that sees other bindings than we do: it would never see ours."""
+        there = self.database.run(
+            lambda connection: self.queries.versions(connection, [key for key, _ in expect])
+        )
+        if all(there.get(key, 0) == version for key, version in expect):
+            raise ConfigurationError(
+                "The transaction sees other queues and bindings than the broker's own connection: "
+                "is it of another database or schema, or did it begin before they were declared, "
+                "at an isolation level that hides what came since?"
+            )
 
     def _refuse_to_wait(self) -> None:
         """Refuse what would wait for this thread's own transaction for ever."""
-        if self.joined is not None and self.queries.is_writing(self.joined.connection):
+        if self.joined is not None and self.queries.is_writing(self.joined.find()):
             raise OperationalError(
                 "SQLite lets one transaction write at a time, and that is yours: declare, and "
                 "begin to consume, before it writes"

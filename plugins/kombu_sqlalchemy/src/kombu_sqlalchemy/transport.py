@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from sqlalchemy import Connection, MetaData, exc
 
 from kombu_core.capabilities import Capabilities, StoreCapabilities
-from kombu_core.exceptions import ConfigurationError
+from kombu_core.exceptions import ConfigurationError, OperationalError
 from kombu_core.options import parse_options
 from kombu_core.transport import TransportParameters
 from kombu_core.virtual.joining import JoiningSession
@@ -19,7 +19,7 @@ from kombu_core.virtual.polling import PollingWaiter
 from kombu_core.virtual.store import Claim, Store
 from kombu_core.virtual.transport import VirtualTransport
 from kombu_sqlalchemy.database import Database
-from kombu_sqlalchemy.engines import open_database, split_url
+from kombu_sqlalchemy.engines import open_database, patient_engine, split_url
 from kombu_sqlalchemy.listening import ListeningWaiter
 from kombu_sqlalchemy.mysql import MySQLQueries
 from kombu_sqlalchemy.options import SQLAlchemyOptions
@@ -27,7 +27,7 @@ from kombu_sqlalchemy.postgresql import PostgreSQLQueries
 from kombu_sqlalchemy.schema import Tables, check_tables, create_tables
 from kombu_sqlalchemy.sqlite import SQLiteQueries
 from kombu_sqlalchemy.store import MAX_BYTES, Joined, SQLAlchemyStore
-from kombu_sqlalchemy.watching import HasConnection, watch_of
+from kombu_sqlalchemy.watching import HasConnection
 
 logger = logging.getLogger(__name__)
 
@@ -88,27 +88,25 @@ class SQLAlchemyTransport(VirtualTransport):
     def joined(self, transaction: Connection | HasConnection) -> Iterator[None]:
         """Let this thread's commits be part of a transaction; see `kombu_sqlalchemy.joined`."""
         store = self.store
-        if isinstance(transaction, Connection):
-            connection = transaction
-        elif hasattr(transaction, "connection"):
-            connection = transaction.connection()
+        if not isinstance(transaction, Connection):
+            if not hasattr(transaction, "connection"):
+                raise ConfigurationError(
+                    f"{type(transaction).__name__} is no Session and no Connection of SQLAlchemy"
+                )
+            find = transaction.connection
         else:
-            raise ConfigurationError(
-                f"a {type(transaction).__name__} is no Session and no Connection of SQLAlchemy"
-            )
+            find = _same(transaction)
+        connection = find()
         theirs, ours = connection.dialect.name, store.database.engine.dialect.name
         if theirs.replace("mariadb", "mysql") != ours.replace("mariadb", "mysql"):
             raise ConfigurationError(
                 f"the session is of {theirs}, and the broker's database is {ours}"
             )
-        settled = watch_of(connection).settled
         before = store.joined
         if before is None and not store.queries.is_writing(connection):
             # What was acknowledged before is no part of this transaction.
             self.parts.session.flush()
-        store.joined = Joined(
-            connection, lambda acks, releases: settled(self._give_back, acks, releases)
-        )
+        store.joined = Joined(find, self._give_back)
         try:
             yield
         finally:
@@ -172,13 +170,23 @@ def _create(database: Database, options: SQLAlchemyOptions) -> None:
     if database.engine.dialect.name not in ("mysql", "mariadb"):
         database.transact(create)
         return
-    # There each statement about tables is a transaction of its own.
-    with database.connect() as connection:
-        connection.exec_driver_sql("SELECT GET_LOCK('kombu_create_tables', 60)")
-        try:
+    # There each statement about tables is a transaction of its own, and may take long.
+    engine = patient_engine(database.engine, options)
+    try:
+        with engine.connect() as connection:
+            # Given up with the connection, at the end of which nothing runs any more.
+            got = connection.exec_driver_sql("SELECT GET_LOCK('kombu_create_tables', 600)").scalar()
+            if not got:
+                raise OperationalError(
+                    "Another process has been creating or upgrading the tables for 10 minutes"
+                )
             create(connection)
-        finally:
-            connection.exec_driver_sql("SELECT RELEASE_LOCK('kombu_create_tables')")
+    finally:
+        engine.dispose()
+
+
+def _same(connection: Connection) -> Callable[[], Connection]:
+    return lambda: connection
 
 
 def _glance(connection: Connection) -> int:
