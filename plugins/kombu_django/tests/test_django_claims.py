@@ -34,6 +34,24 @@ def is_due(store: DjangoStore, queue: str) -> bool:
     return state.due is not None and state.due <= 0
 
 
+def test_messages_that_become_due_all_the_time_hold_up_nobody(
+    store: DjangoStore, token: str
+) -> None:
+    total = 1500
+    store.commit(Batch([put(token, str(n), 0.5 + n / 1000) for n in range(total)]))
+    empty = 0
+    bodies: list[bytes] = []
+    while len(bodies) < total:
+        assert store.wait([token], 10)
+        found = store.claim([Want(token, 10)], token, 10)
+        empty += not found
+        bodies += [as_envelope(one).body for one in found]
+        if found:
+            store.commit(Batch(acks=[one.claim for one in found], session=token))
+    assert bodies == [str(n).encode() for n in range(total)]
+    assert empty < 15
+
+
 def test_what_was_due_before_is_not_overtaken(store: DjangoStore, token: str) -> None:
     store.commit(Batch([put(token, "first", 0.001)]))
     until(lambda: is_due(store, token))

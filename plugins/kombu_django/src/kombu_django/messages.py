@@ -23,6 +23,7 @@ from kombu_core.virtual.store import Conflict
 from kombu_core.virtual.tables import (
     CLAIMED,
     MAX_PRIORITY,
+    PROMOTED,
     READY,
     Bound,
     QueueState,
@@ -43,8 +44,6 @@ from kombu_django.statements import (
     states,
 )
 
-#: Due messages that become ready in one step.
-_PROMOTED: Final = 1000
 #: Ids that are named in one statement.
 _IDS: Final = 900
 
@@ -98,7 +97,7 @@ class DjangoQueries(DocumentQueries, SessionQueries):
         """Make delayed messages ready whose time has come; they have their places already."""
         due = Message.objects.using(using).filter(_DUE, queue=queue)
         due = exclusive(due.order_by("available_at", "id"), using, skips=True)
-        ids = list(due.values_list("id", flat=True)[:_PROMOTED])
+        ids = list(due.values_list("id", flat=True)[:PROMOTED])
         for some in batches(ids):
             self._those(using, some).update(state=READY, available_at=None)
         return len(ids)
