@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -11,7 +12,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from sqlalchemy import Engine, create_engine
@@ -204,6 +205,62 @@ def _drained(url: str, options: dict[str, Any]) -> bool:
         return tuple(transport.store.count("kombu.outbox")) == (0, 0, 0)
 
 
+def test_the_programs_of_the_readme_run_one_after_the_other(tmp_path: Path) -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+    program = "\n".join(re.findall(r"^```python\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL))
+    assert "handle_once" in program
+    (tmp_path / "program.py").write_text(program + _AFTER_THEM, "utf-8")
+    subprocess.run([sys.executable, "program.py"], cwd=tmp_path, check=True, timeout=60)
+
+
+#: What they have left; then a message whose effect is there, one that its handler cannot read, one
+#: that no queue wants, and one that comes twice.
+_AFTER_THEM: Final = """
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from kombu_core.exceptions import UnroutableError
+
+
+def count(name):
+    return Queue(name)(connection).queue_declare(passive=True).message_count
+
+
+def invoices():
+    with Session(engine) as session:
+        return sorted(session.scalars(select(Invoice.order)))
+
+
+def drain(handler):
+    with connection.Consumer([orders], callbacks=[handler]):
+        connection.drain_events(timeout=5)
+
+
+def fails(kind, call, *arguments):
+    try:
+        call(*arguments)
+    except kind:
+        return True
+    return False
+
+
+assert (invoices(), count("orders"), count("kombu.outbox")) == ([17], 0, 1)
+
+for body, kind in (({"order": 17}, IntegrityError), ({}, KeyError)):
+    producer.publish(body, "orders")
+    assert fails(kind, drain, handle)
+assert (count("orders"), count("orders.failed")) == (0, 2)
+
+with Session(engine) as session, joined(connection, session):
+    assert fails(UnroutableError, lambda: producer.publish(1, "nowhere", mandatory=True))
+
+for _ in range(2):
+    producer.publish({"order": 19}, "orders", message_id="one")
+    drain(handle_once)
+assert (invoices(), count("orders")) == ([17, 19], 0)
+connection.release()
+"""
+
+
 class TestInbox:
     def test_a_message_is_new_once(self, source: Connection, engine: Engine, options: Any) -> None:
         source.connect()
@@ -238,6 +295,12 @@ class TestInbox:
     def test_what_is_no_transaction_is_named(self, engine: Engine) -> None:
         with pytest.raises(ConfigurationError, match="not Engine"):
             Inbox("billing").is_new(engine, "a")  # type: ignore[arg-type]  # as some call it
+
+    def test_a_table_that_is_missing_is_named(self, engine: Engine) -> None:
+        inbox = Inbox("billing", prefix="none_")
+        for use in (partial(inbox.is_new, message="a"), partial(inbox.forget, older_than=1)):
+            with engine.begin() as mine, pytest.raises(ConfigurationError, match="none_handled is"):
+                use(mine)
 
     def test_both_ends(
         self, source: Connection, target: Connection, engine: Engine, options: Any

@@ -13,11 +13,21 @@ from kombu_core.virtual.driver_errors import is_in_the_way, kind_of
 #: SQLite's: a lock of another connection; and one that no waiting would help against.
 _BUSY: Final = 5
 _BUSY_SNAPSHOT: Final = 517
+#: MariaDB's and MySQL's number.
+_NO_SUCH_TABLE: Final = 1146
 
 
 def is_worth_another_try(error: Exception) -> bool:
     """Tell whether the transaction was undone because of another one, and may just run again."""
     return isinstance(error, exc.DBAPIError) and is_in_the_way(error.orig)
+
+
+def is_missing_table(error: exc.DBAPIError) -> bool:
+    """Tell whether a statement named a table that is not there."""
+    cause = error.orig
+    state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+    first = cause.args[0] if cause is not None and cause.args else None
+    return state == "42P01" or first == _NO_SUCH_TABLE or "no such table" in str(first)
 
 
 def translated(

@@ -11,11 +11,14 @@ comes again, and the inbox knows it.
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, MetaData, text
+from typing import Any
+
+from sqlalchemy import Connection, CursorResult, MetaData, exc, text
 
 from kombu_core.exceptions import ConfigurationError
 from kombu_core.message import Message
 from kombu_core.virtual.tables import micros
+from kombu_sqlalchemy.errors import is_missing_table
 from kombu_sqlalchemy.schema import CLOCKS, Tables
 from kombu_sqlalchemy.watching import HasConnection
 
@@ -44,7 +47,8 @@ class Inbox:
             message: The message, or its id.
 
         Raises:
-            ConfigurationError: The message has no `message_id`, or `within` is no transaction.
+            ConfigurationError: The message has no `message_id`, `within` is no transaction, or
+                its database has no such table.
         """
         message_id = message if isinstance(message, str) else message.properties.get("message_id")
         if not message_id:
@@ -55,7 +59,7 @@ class Inbox:
             statement = f"INSERT IGNORE INTO {self._table} {values}"
         else:
             statement = f"INSERT INTO {self._table} {values} ON CONFLICT DO NOTHING"
-        done = connection.execute(text(statement), {"inbox": self.name, "id": message_id})
+        done = self._execute(connection, statement, inbox=self.name, id=message_id)
         return done.rowcount > 0
 
     def forget(self, within: Connection | HasConnection, older_than: float) -> int:
@@ -68,8 +72,22 @@ class Inbox:
             f"DELETE FROM {self._table} WHERE inbox = :inbox "
             f"AND handled_at < {_clock(connection)} - :age"
         )
-        done = connection.execute(text(statement), {"inbox": self.name, "age": micros(older_than)})
-        return done.rowcount
+        return self._execute(
+            connection, statement, inbox=self.name, age=micros(older_than)
+        ).rowcount
+
+    def _execute(
+        self, connection: Connection, statement: str, **parameters: Any
+    ) -> CursorResult[Any]:
+        try:
+            return connection.execute(text(statement), parameters)
+        except exc.DBAPIError as error:
+            if not is_missing_table(error):
+                raise
+            raise ConfigurationError(
+                f"The table {self._table} is not there. kombu_sqlalchemy.create_tables makes it in "
+                "this database; an Inbox takes the same prefix and schema as that"
+            ) from error
 
 
 def _connection(within: Connection | HasConnection) -> Connection:

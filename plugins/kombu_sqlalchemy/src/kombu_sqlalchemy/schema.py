@@ -151,8 +151,9 @@ class Tables:
 def make_metadata(prefix: str = "kombu_", schema: str | None = None) -> MetaData:
     """Return the tables as `MetaData`, for Alembic's `target_metadata` or `create_all`.
 
-    Tables that are made from it get their first row with `create_tables`, which leaves alone what
-    is there.
+    Tables that are made from it get their first rows with `create_tables`, which leaves alone what
+    is there. Upgrade older ones with `create_tables`, also within a migration: what Alembic makes
+    of the difference knows no values for new columns.
     """
     return Tables(MetaData(), prefix, schema).metadata
 
