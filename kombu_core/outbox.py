@@ -17,7 +17,9 @@ from kombu_core.entity import Queue
 from kombu_core.exceptions import (
     BatchPublishError,
     ChannelError,
+    ConfigurationError,
     KombuError,
+    NotFoundError,
     OperationalError,
     OperationTimeoutError,
 )
@@ -128,6 +130,35 @@ def relay(
             if not sent and not is_idle:
                 stop.wait(_PAUSE)
     return moved
+
+
+def check_relay(source: Connection, target: Connection, name: str = DEFAULT_OUTBOX) -> None:
+    """Find out before the first message comes whether `relay` can move it; connects both.
+
+    A broker that may come back, and an outbox that is not there yet, are only warned of.
+
+    Args:
+        source: To the database.
+        target: To any broker.
+        name: Of the outbox.
+
+    Raises:
+        KombuError: No message could be moved, however often it were tried: the transport is not
+            installed, the login is refused, or source and target are the same.
+    """
+    if source.url == target.url:
+        raise ConfigurationError("The outbox and its target are the same broker")
+    try:
+        target.connect()
+    except KombuError as error:
+        if not error.is_retryable:
+            raise
+        logger.warning("The target of the outbox cannot be reached yet: %s", error)
+    try:
+        with source.channel() as channel:
+            Queue(name)(channel).queue_declare(passive=True)
+    except NotFoundError:
+        logger.warning("There was no outbox %s; it is made now", name)
 
 
 def _collect(source: Connection, waiting: list[Message], batch: int, timeout: float) -> bool:

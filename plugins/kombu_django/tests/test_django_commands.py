@@ -150,6 +150,10 @@ class TestRelay:
         with pytest.raises(CommandError, match="ABSENT"):
             run("kombu_relay", "--database", alias, "env:ABSENT")
 
+    def test_a_relay_that_could_move_nothing_ends_at_once(self, alias: str) -> None:
+        with pytest.raises(CommandError, match="No transport is installed for 'nope'"):
+            run("kombu_relay", "--database", alias, "nope://x")
+
 
 class TestChecks:
     @pytest.mark.parametrize(

@@ -349,7 +349,7 @@ class TestCommandLine:
         [
             ("", "nope://x", "No transport is installed for 'nope'"),
             ("memory://x", "", "the database comes first"),
-            ("", "", "the same"),
+            ("", "", "the same broker"),
         ],
     )
     def test_a_relay_that_could_move_nothing_ends_at_once(
@@ -377,7 +377,7 @@ class TestCommandLine:
             timeout=60,
         )
         assert done.returncode == 0
-        assert "The target cannot be reached yet" in done.stderr
+        assert "The target of the outbox cannot be reached yet" in done.stderr
         assert "There was no outbox typo" in done.stderr
         assert f"Moving the messages of typo from {url} to redis://127.0.0.1:1" in done.stderr
 

@@ -123,6 +123,10 @@ class TestURL:
         with pytest.raises(ConfigurationError, match=rf"kombu-sqlalchemy\[{extra}\]"):
             make(f"sqlalchemy+{dialect}://h/d").open_store()
 
+    def test_a_driver_for_asyncio_is_refused(self) -> None:
+        with pytest.raises(ConfigurationError, match="asyncio"):
+            make("sqlalchemy+postgresql+asyncpg://h/d").open_store()
+
     def test_an_option_without_its_beginning_is_refused(self) -> None:
         with pytest.raises(ConfigurationError, match="prefix is kombu_prefix in a URL"):
             make("sqlalchemy+sqlite:///x.db?prefix=mine_")

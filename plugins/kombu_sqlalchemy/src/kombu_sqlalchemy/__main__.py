@@ -14,9 +14,9 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from kombu_core import Connection, Queue
-from kombu_core.exceptions import ConfigurationError, KombuError, NotFoundError
-from kombu_core.outbox import DEFAULT_OUTBOX, relay
+from kombu_core import Connection
+from kombu_core.exceptions import ConfigurationError, KombuError
+from kombu_core.outbox import DEFAULT_OUTBOX, check_relay, relay
 from kombu_sqlalchemy import kombu_transport
 
 logger = logging.getLogger(__name__)
@@ -111,19 +111,7 @@ def _check(source: Connection, target: Connection, outbox: str) -> None:
             f"The source is {source.as_uri()}, which is not of kombu-sqlalchemy: the database "
             "comes first, then the broker"
         )
-    if source.url == target.url:
-        raise ConfigurationError("Source and target are the same")
-    try:
-        target.connect()
-    except KombuError as error:
-        if not error.is_retryable:
-            raise
-        logger.warning("The target cannot be reached yet: %s", error)
-    try:
-        with source.channel() as channel:
-            Queue(outbox)(channel).queue_declare(passive=True)
-    except NotFoundError:
-        logger.warning("There was no outbox %s; it is made now", outbox)
+    check_relay(source, target, outbox)
 
 
 def _at_least_one(text: str) -> int:

@@ -97,6 +97,8 @@ def open_database(url: URL, options: SQLAlchemyOptions, connect_timeout: float) 
     file = _file(url, options) if backend == "sqlite" else None
     arguments, set_up = _SETTINGS[backend](options, connect_timeout)
     try:
+        if url.get_dialect().is_async:
+            _fail(f"{url.drivername} is for asyncio; take a driver that is not")
         engine = create_engine(
             url,
             isolation_level="AUTOCOMMIT",

@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from kombu_core import Connection
 from kombu_core.exceptions import KombuError
-from kombu_core.outbox import DEFAULT_OUTBOX, FAILED, relay
+from kombu_core.outbox import DEFAULT_OUTBOX, FAILED, check_relay, relay
 from kombu_django.commands import add_database, alias_of, until_told_to_stop
 from kombu_django.configuration import transport_options
 
@@ -50,6 +50,7 @@ class Command(BaseCommand):
                 Connection(own, transport_options=transport_options(alias)) as source,
                 Connection(_url(options["target"])) as target,
             ):
+                check_relay(source, target, options["outbox"])
                 moved = relay(
                     source,
                     target,
