@@ -208,7 +208,7 @@ def _hint(scheme: str) -> str:
     if distribution:
         return f"Install it with: pip install {distribution}"
     if name in _DATABASES:
-        hint = f"For a database as a broker write {_DATABASES[name]}{plus}{driver}://"
+        hint = f"Begin a database's URL with {_DATABASES[name]}{plus}{driver}://"
         is_there = _entry_point("sqlalchemy") is not None
         return hint if is_there else f"{hint} and install it with: pip install kombu-sqlalchemy"
     return f"A plugin that is installed has an entry point of that name in {TRANSPORTS!r}."

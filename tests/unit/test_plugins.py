@@ -109,9 +109,12 @@ def test_a_scheme_with_a_dialect_is_served_by_what_stands_before_the_plus(instal
     [
         ("beanstalk", "pip install kombu-beanstalk"),
         ("sqlalchemy+postgresql", "pip install kombu-sqlalchemy"),
-        ("sqlite", "write sqlalchemy+sqlite:// and install it with: pip install kombu-sqlalchemy"),
-        ("postgres", "write sqlalchemy+postgresql://"),
-        ("mysql+pymysql", "write sqlalchemy+mysql+pymysql://"),
+        (
+            "sqlite",
+            "sqlalchemy+sqlite:// and install it with: pip install kombu-sqlalchemy",
+        ),
+        ("postgres", "Begin a database's URL with sqlalchemy+postgresql://"),
+        ("mysql+pymysql", "Begin a database's URL with sqlalchemy+mysql+pymysql://"),
         ("nonsense", None),
     ],
 )
