@@ -182,6 +182,19 @@ def test_arguments_that_a_function_does_not_take_are_its_failure(
     assert failed(backend) == 0
 
 
+def test_a_result_of_a_queue_that_is_no_more_stops_no_worker(
+    backend: KombuBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    results = backend.results
+    assert results is not None
+    result = on(backend, add).enqueue(1)
+    TaskRecord.objects.using(results.using).filter(id=result.id).update(queue_name="gone")
+    on(backend, add).enqueue(2)
+    assert work(backend.alias) == "1 done, 1 failed"
+    assert "A message is no task" in caplog.text
+    assert failed(backend) == 1
+
+
 def send(backend: KombuBackend, body: object, **properties: Any) -> None:
     """Publish what somebody else might."""
     on(backend, add)  # Now it is known.

@@ -18,6 +18,7 @@ from kombu_django.task_backend import KombuBackend, new_result, path_of
 from kombu_django.task_framework import (
     TaskContext,
     TaskError,
+    TaskException,
     TaskResultStatus,
     task_finished,
     task_started,
@@ -31,7 +32,7 @@ _TIDY: Final = 60.0
 _LONGEST_ID: Final = 255
 _LONGEST_REASON: Final = 1000
 #: What comes of a message that somebody else has made; other errors of a database are its own.
-_NO_TASK: Final = (LookupError, TypeError, ValueError, RecursionError, DataError)
+_NO_TASK: Final = (LookupError, TypeError, ValueError, RecursionError, DataError, TaskException)
 
 
 class TaskWorker:
