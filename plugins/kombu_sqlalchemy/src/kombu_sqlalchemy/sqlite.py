@@ -22,9 +22,7 @@ class SQLiteQueries(Queries):
 
     def __init__(self, tables: Tables, dialect: str) -> None:
         super().__init__(tables, dialect)
-        schema = f"{tables.messages.schema}." if tables.messages.schema else ""
-        name = tables.messages.name
-        self._names["last"] = f"{schema}sqlite_sequence WHERE name = '{name}'"
+        self._names["last"] = f"sqlite_sequence WHERE name = '{tables.messages.name}'"
 
     def among(self, values: Iterable[Any]) -> str:
         return json.dumps(list(values), ensure_ascii=False)
