@@ -18,12 +18,13 @@ from urllib.parse import urlsplit
 import django
 from bare_drivers import BarePostgreSQL, BareSQLite
 from bench_scale import depth
-from databases import DEPTHS, compare, consume, crowds, fill, idle, shared, through, wake_up
+from databases import DEPTHS, compare, consume, crowds, fill, shared, through
 from django.conf import settings
 from django.core.management import call_command
 from django.db import connections
 from harness import Row
 from sqlalchemy import Connection, create_engine
+from waiting import idle_seconds, wake_up
 
 from kombu_core.testing.brokers import PostgresServer
 
@@ -110,8 +111,8 @@ def _beside_kombu(url: str, directory: Path, rounds: int) -> list[Row]:
 
 def _waiting(name: str, url: str, options: dict[str, Any]) -> list[Row]:
     return [
-        Row(f"{name} wake-up", wake_up(url, options), unit="s"),
-        Row(f"{name} processor time of 5 s idle", idle(url), unit="s"),
+        Row(f"{name} wake-up", wake_up(url, **options), unit="s"),
+        Row(f"{name} processor time of 5 s idle", idle_seconds(url), unit="s"),
     ]
 
 

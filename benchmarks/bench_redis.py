@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import threading
-import time
 
 import kombu
 import redis
 from harness import BODY, Row, medians, rates
 from rivals import Rival
+from waiting import idle_seconds, wake_up
 
 import kombu_core
 from kombu_core.testing.brokers import RedisServer
@@ -65,8 +64,8 @@ def rows(rounds: int) -> list[Row]:
                     *rates(CONSUMED, 1, bare.consume),
                 ]
             )
-        wake = _wake_up(server.url)
-        idle = _idle_share(server.url)
+        wake = wake_up(server.url)
+        idle = idle_seconds(server.url)
         for rival in (ours, theirs, ours_by_name, theirs_by_name):
             rival.close()
     return [
@@ -108,46 +107,3 @@ class _Bare:
 
     def purge(self) -> None:
         self._client.delete("bare", "claims")
-
-
-def _wake_up(url: str) -> float:
-    """Seconds from a publish to the callback of a consumer that was idle, the median of 50."""
-    taken: list[float] = []
-    received = threading.Event()
-
-    def consume() -> None:
-        with kombu_core.Connection(url) as connection:
-            queue = kombu_core.Queue("wake")
-            with connection.Consumer([queue], on_message=on_message, no_ack=True):
-                received.set()
-                while len(taken) < 50:
-                    connection.drain_events(timeout=10)
-
-    def on_message(message: kombu_core.Message) -> None:
-        taken.append(time.perf_counter() - float(message.body))
-        received.set()
-
-    thread = threading.Thread(target=consume)
-    thread.start()
-    with kombu_core.Connection(url) as connection:
-        producer = connection.Producer()
-        for _ in range(50):
-            received.wait()
-            received.clear()
-            time.sleep(0.02)  # Let the consumer fall asleep.
-            producer.publish(str(time.perf_counter()), "wake")
-        thread.join()
-    return sorted(taken)[len(taken) // 2]
-
-
-def _idle_share(url: str) -> float:
-    """Processor seconds of this process while a consumer waits for 5 seconds."""
-    with kombu_core.Connection(url) as connection:
-        queue = kombu_core.Queue("idle")
-        with connection.Consumer([queue], on_message=print, no_ack=True):
-            started = time.process_time()
-            try:
-                connection.drain_events(timeout=5)
-            except TimeoutError:
-                pass
-            return time.process_time() - started

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from bare_drivers import BarePostgreSQL, BareSQLite
-from databases import compare, idle, wake_up
+from databases import compare
 from harness import Row
+from waiting import idle_seconds, wake_up
 
 from kombu_core.testing.brokers import PostgresServer
 
@@ -29,8 +30,8 @@ def rows(rounds: int) -> list[Row]:
         bare = BarePostgreSQL(server.url)
         found += compare("postgresql", ours, options, theirs, bare, rounds, (2.5, 40.0, 25.0))
         bare.close()
-        found.append(Row("postgresql wake-up", wake_up(ours, options), unit="s"))
-        found.append(Row("postgresql processor time of 5 s idle", idle(ours), unit="s"))
+        found.append(Row("postgresql wake-up", wake_up(ours, **options), unit="s"))
+        found.append(Row("postgresql processor time of 5 s idle", idle_seconds(ours), unit="s"))
     for level in ("FULL", "NORMAL"):
         with _directory() as directory:
             ours = f"sqlalchemy+sqlite:///{directory}/ours.db"
@@ -41,8 +42,8 @@ def rows(rounds: int) -> list[Row]:
             found += compare(name, ours, options, theirs, lite, rounds, (10.0, 60.0, 40.0))
             lite.close()
             if level == "FULL":
-                found.append(Row("sqlite wake-up", wake_up(ours, options), unit="s"))
-                found.append(Row("sqlite processor time of 5 s idle", idle(ours), unit="s"))
+                found.append(Row("sqlite wake-up", wake_up(ours, **options), unit="s"))
+                found.append(Row("sqlite processor time of 5 s idle", idle_seconds(ours), unit="s"))
     return found
 
 
