@@ -21,7 +21,7 @@ django.setup()
 from kombu_core.connection import Connection  # noqa: E402
 from kombu_django.sharing import close_shared  # noqa: E402
 
-__all__ = ["Connection", "add_database", "close_shared", "from_url"]
+__all__ = ["Connection", "add_database", "close_shared", "from_url", "remove_database"]
 
 _ENGINES = {"postgresql": "postgresql", "mysql": "mysql"}
 
@@ -35,6 +35,17 @@ def add_database(alias: str, *, migrate: bool = True, **values: Any) -> None:
     if migrate:
         call_command("migrate", database=alias, verbosity=0)
     connections[alias].close()
+
+
+def remove_database(alias: str) -> None:
+    """Forget a database that was added."""
+    connections[alias].close()
+    del connections[alias]
+    known: dict[str, Any] = json.loads(os.environ[VARIABLE])
+    del known[alias]
+    os.environ[VARIABLE] = json.dumps(known)
+    del settings.DATABASES[alias]
+    connections.settings = connections.configure_settings(settings.DATABASES)
 
 
 def from_url(url: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import django
@@ -18,6 +19,8 @@ from kombu_core.testing.brokers import BrokerServer
 from kombu_core.testing.harness import fetch
 from kombu_django.checks import check_databases, check_settings
 from kombu_django.publishing import Outbox, publish
+from plugins.kombu_django.tests.configured import add_database, remove_database
+from plugins.kombu_django.tests.conftest import SQLITE
 from plugins.kombu_django.tests.databases import rows_of, taken
 
 
@@ -50,6 +53,26 @@ class TestQueues:
         assert found.pop("oldest") < 60
         assert found == {"name": queue, "ready": 1, "delayed": 1, "claimed": 1, "consumers": 1}
         held.ack()
+
+    def test_an_unknown_queue_is_an_error(self, alias: str) -> None:
+        with pytest.raises(CommandError, match="no queue nothing"):
+            run("kombu_queues", "--database", alias, "nothing")
+
+    @pytest.mark.parametrize("arguments", [["kombu_queues"], ["kombu_purge", "q", "--no-input"]])
+    def test_without_tables_they_say_what_makes_them(
+        self, arguments: list[str], tmp_path: Path
+    ) -> None:
+        file = str(tmp_path / "empty.sqlite3")
+        add_database("empty", migrate=False, **SQLITE, NAME=file)
+        try:
+            with pytest.raises(CommandError, match="migrate kombu_django --database empty"):
+                run(*arguments, "--database", "empty")
+        finally:
+            remove_database("empty")
+
+    def test_an_unknown_database_is_an_error(self) -> None:
+        with pytest.raises(CommandError, match="DATABASES has no 'absent'"):
+            run("kombu_queues", "--database", "absent")
 
     def test_its_help_tells_what_the_columns_are(self, capsys: pytest.CaptureFixture[str]) -> None:
         for name in ("queues", "consume", "purge", "relay", "tasks"):
@@ -116,6 +139,8 @@ class TestConsume:
             run("kombu_consume", "--database", alias, "nowhere.nothing", "q")
         with pytest.raises(CommandError, match="NotFoundError"):
             run("kombu_consume", "--database", alias, self.HANDLER, "no such queue")
+        with pytest.raises(CommandError, match="'-1' is no whole number of 0 or more"):
+            run("kombu_consume", "--database", alias, self.HANDLER, "q", "--prefetch=-1")
 
 
 class TestRelay:
@@ -137,7 +162,7 @@ class TestRelay:
             ids = [outbox.publish({"n": n}, token, headers={"h": n}) for n in range(5)]
             outbox.publish("lost", exchange="no such exchange")
             arguments = ("--database", "sqlite", "--outbox", outbox.name, "--until-empty")
-            assert run("kombu_relay", "env:BROKER_URL", *arguments) == "5 moved"
+            assert run("kombu_relay", "env:BROKER_URL", *arguments).endswith("\n5 moved")
             channel = target.channel()
             found = [fetch(channel, token, no_ack=True) for _ in range(5)]
             assert [message.properties["message_id"] for message in found] == ids
@@ -153,6 +178,17 @@ class TestRelay:
     def test_a_relay_that_could_move_nothing_ends_at_once(self, alias: str) -> None:
         with pytest.raises(CommandError, match="No transport is installed for 'nope'"):
             run("kombu_relay", "--database", alias, "nope://x")
+        with pytest.raises(CommandError, match="are the same database"):
+            run("kombu_relay", "--database", alias, f"django://{alias}?lease=5")
+        with pytest.raises(CommandError, match="'0' is no whole number of 1 or more"):
+            run("kombu_relay", "--database", alias, "memory://x", "--batch", "0")
+
+    def test_it_says_what_it_begins(self, outbox: Outbox, token: str) -> None:
+        arguments = ("--database", "sqlite", "--outbox", outbox.name, "--until-empty")
+        said = run("kombu_relay", f"memory://{token}", *arguments).splitlines()
+        assert said[0].startswith(f"Moving the messages of {outbox.name} from django://sqlite")
+        assert said[0].endswith(f"to memory://{token}")
+        assert said[1:] == ["0 moved"]
 
 
 class TestChecks:

@@ -392,3 +392,24 @@ def test_a_row_names_nothing_to_import(backend: KombuBackend) -> None:
 def test_a_wrong_option_is_reported(options: dict[str, Any], id_: str) -> None:
     found = KombuBackend("x", {"OPTIONS": options}).check()
     assert [message.id for message in found] == [id_]
+
+
+def test_a_message_changes_no_result_of_another_backend(
+    alias: str, token: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = {"URL": f"django://{alias}", "TRANSPORT_OPTIONS": {"lease": 1.0}}
+    with (
+        using(options, token) as mine,
+        using({**options, "PREFIX": f"{token}-theirs."}, f"{token}-theirs") as theirs,
+    ):
+        result = on(mine, add).enqueue(1)
+        on(theirs, add)  # Its workers know the task.
+        body = {"task": path_of(add), "args": [2], "kwargs": {}}
+        for one in (body, ["no", "task"]):
+            send(theirs, one, message_id=result.id)
+        assert work(theirs.alias) == "0 done, 2 failed"
+        assert "another backend" in caplog.text
+        assert mine.get_result(result.id) == result
+        assert work(mine.alias) == "1 done, 0 failed"
+        result.refresh()
+        assert result.return_value == 1

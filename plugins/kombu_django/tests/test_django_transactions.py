@@ -232,10 +232,17 @@ class TestSettling:
 
 
 class TestAddresses:
+    def test_a_queue_that_is_not_there_is_to_be_declared(self, alias: str, token: str) -> None:
+        with pytest.raises(UnroutableError) as caught:
+            publish("x", token, using=alias)
+        (note,) = caught.value.__notes__
+        assert f"Queue({token!r})(shared_connection()).declare()" in note
+
     def test_an_outbox_is_a_queue(self, alias: str, connection: Connection, token: str) -> None:
         outbox = Outbox(f"{token}-outbox", using=alias)
-        with pytest.raises(UnroutableError):
+        with pytest.raises(UnroutableError) as caught:
             outbox.publish({"n": 1}, "orders")
+        assert any("call its declare()" in note for note in caught.value.__notes__)
         outbox.declare()
         with pytest.raises(Undo), transaction.atomic(using=alias):
             outbox.publish({"n": 1}, "orders")

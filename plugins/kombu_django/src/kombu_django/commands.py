@@ -5,17 +5,25 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
-from django.db import DEFAULT_DB_ALIAS, InterfaceError, router
+from django.core.management.base import CommandError
+from django.db import DEFAULT_DB_ALIAS, Error, InterfaceError, router
 from django.db import OperationalError as DatabaseOperationalError
 
 from kombu_core import Connection, Consumer, Message, Queue
-from kombu_core.exceptions import LeaseLostError, NothingCameError, OperationalError
+from kombu_core.exceptions import (
+    KombuError,
+    LeaseLostError,
+    NothingCameError,
+    OperationalError,
+)
+from kombu_django.errors import translated
 from kombu_django.models import Message as Row
+from kombu_django.tables import has_tables, missing_tables, require_alias
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +49,40 @@ def add_database(parser: ArgumentParser) -> None:
 def alias_of(options: Mapping[str, Any]) -> str:
     """Return the database that was named, or that the routers choose."""
     return str(options["database"] or router.db_for_write(Row) or DEFAULT_DB_ALIAS)
+
+
+def ready_alias(options: Mapping[str, Any]) -> str:
+    """Return the same of a database that can be asked and has the tables.
+
+    Raises:
+        CommandError: It has not, or DATABASES has no such alias.
+    """
+    alias = alias_of(options)
+    try:
+        require_alias(alias)
+        if not has_tables(alias):
+            raise missing_tables(alias)
+    except Error as error:
+        raise said(translated(error)) from error
+    except KombuError as error:
+        raise said(error) from error
+    return alias
+
+
+def said(error: KombuError) -> CommandError:
+    """Return what a command ends with."""
+    return CommandError(f"{type(error).__name__}: {error}")
+
+
+def at_least(smallest: int) -> Callable[[str], int]:
+    """Return a type of an argument: a whole number, this or more."""
+
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < smallest:
+            raise ArgumentTypeError(f"{text!r} is no whole number of {smallest} or more")
+        return int(text)
+
+    return number
 
 
 @contextmanager

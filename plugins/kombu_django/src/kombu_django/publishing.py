@@ -18,6 +18,7 @@ from django.db import DEFAULT_DB_ALIAS, router
 
 from kombu_core.connection import Connection
 from kombu_core.entity import Queue
+from kombu_core.exceptions import UnroutableError
 from kombu_core.outbox import DEFAULT_OUTBOX, addressed
 from kombu_django.configuration import transport_options
 from kombu_django.models import Message
@@ -56,16 +57,25 @@ def publish(
         routing_key: With the default exchange, the name of the queue.
         exchange: An exchange or its name.
         using: Alias of the database; None: the one that the routers choose.
-        mandatory: Whether it is an error if there is no queue for it.
+        mandatory: Whether it is an error if there is no queue for it. It is here, and is not with
+            a `Producer`.
         **options: As for `kombu_core.Producer.publish`, as `declare=[queue]`, `delay=60`.
 
     Raises:
         UnroutableError: No queue gets it, and it is mandatory.
     """
     producer = shared_connection(using).Producer()
-    producer.publish(
-        body, routing_key=routing_key, exchange=exchange, mandatory=mandatory, **options
-    )
+    try:
+        producer.publish(
+            body, routing_key=routing_key, exchange=exchange, mandatory=mandatory, **options
+        )
+    except UnroutableError as error:
+        if not error.envelope.exchange:
+            error.add_note(
+                "Declare the queue before: "
+                f"Queue({error.envelope.routing_key!r})(shared_connection()).declare()"
+            )
+        raise
 
 
 class Outbox:
@@ -112,12 +122,16 @@ class Outbox:
             UnroutableError: The queue is not there: see `declare`.
         """
         chosen = message_id or uuid.uuid4().hex
-        publish(
-            body,
-            self.name,
-            using=self.using,
-            headers=addressed(headers, exchange, routing_key, expiration, mandatory=mandatory),
-            message_id=chosen,
-            **options,
-        )
+        try:
+            publish(
+                body,
+                self.name,
+                using=self.using,
+                headers=addressed(headers, exchange, routing_key, expiration, mandatory=mandatory),
+                message_id=chosen,
+                **options,
+            )
+        except UnroutableError as error:
+            error.add_note("That queue is this outbox: call its declare() once.")
+            raise
         return chosen

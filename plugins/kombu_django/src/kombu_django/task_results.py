@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.db import IntegrityError
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.module_loading import autodiscover_modules
@@ -52,9 +53,17 @@ class TaskResults:
         TaskRecord.objects.using(self.using).create(id=result.id, **self._values(result, path))
 
     def save(self, result: Any, path: str) -> None:
-        """The same of what was written down before, or not, as after a rollback."""
+        """The same of what was written down before, or not, as after a rollback.
+
+        Raises:
+            LookupError: The id is that of a result of another backend, which stays as it is.
+        """
         values = self._values(result, path)
-        TaskRecord.objects.using(self.using).update_or_create(id=result.id, defaults=values)
+        mine = {"id": result.id, "backend": self._backend}
+        try:
+            TaskRecord.objects.using(self.using).update_or_create(**mine, defaults=values)
+        except IntegrityError as error:
+            raise LookupError(f"its id {result.id} is that of another backend's task") from error
 
     def _values(self, result: Any, path: str) -> dict[str, Any]:
         task = result.task
@@ -79,7 +88,9 @@ class TaskResults:
     def refuse(self, id_: str, reason: str) -> None:
         """Write down that a task failed because no worker could run it."""
         now = timezone.now()
-        TaskRecord.objects.using(self.using).filter(id=id_, finished_at=None).update(
+        TaskRecord.objects.using(self.using).filter(
+            id=id_, backend=self._backend, finished_at=None
+        ).update(
             status=TaskResultStatus.FAILED,
             errors=json.dumps([["builtins.LookupError", reason]]),
             finished_at=now,
@@ -88,7 +99,7 @@ class TaskResults:
 
     def forget(self, id_: str) -> None:
         """Delete a result."""
-        TaskRecord.objects.using(self.using).filter(id=id_).delete()
+        TaskRecord.objects.using(self.using).filter(id=id_, backend=self._backend).delete()
 
     def continued(self, result: Any) -> Any:
         """Give what comes to be run what is known of earlier attempts; returns it."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from django.db import DEFAULT_DB_ALIAS, Error, connections, router, transaction
+from django.db import DEFAULT_DB_ALIAS, connections, router, transaction
 
 from kombu_core.exceptions import ConfigurationError
 from kombu_core.options import parse_options
@@ -19,11 +19,12 @@ from kombu_core.virtual.transport import VirtualTransport
 from kombu_django.database import DjangoDatabase
 from kombu_django.listening import PostgreSQLWaiter
 from kombu_django.messages import DjangoQueries
-from kombu_django.models import Message, WriteLock
+from kombu_django.models import Message
 from kombu_django.options import CAPABILITIES, MAX_BYTES, DjangoOptions
 from kombu_django.readiness import require_django
 from kombu_django.statements import glance, rows
 from kombu_django.store import DjangoStore
+from kombu_django.tables import has_tables, missing_tables, require_alias
 from kombu_django.wrappers import is_psycopg3
 
 
@@ -89,7 +90,8 @@ class DjangoTransport(VirtualTransport):
         database = DjangoDatabase(self.alias, self._options)
         try:
             database.open()
-            _check_tables(database)
+            if not database.run(has_tables):
+                raise missing_tables(self.alias)
             largest = database.run(_largest)
             return DjangoStore(
                 database,
@@ -133,34 +135,8 @@ def alias_of(url: BrokerURL) -> str:
             "all else is in DATABASES"
         )
     alias: str = url.hostname or router.db_for_write(Message) or DEFAULT_DB_ALIAS
-    if alias not in connections.settings:
-        raise ConfigurationError(
-            f"DATABASES has no {alias!r}; it has {', '.join(sorted(connections.settings))}"
-        )
+    require_alias(alias)
     return alias
-
-
-def _check_tables(database: DjangoDatabase) -> None:
-    """Raise ConfigurationError if the tables are not there."""
-
-    def look(using: str) -> bool:
-        connection = connections[using]
-        try:
-            WriteLock.objects.using(using).exists()
-        except Error:
-            with connection.cursor() as cursor:
-                if WriteLock._meta.db_table not in connection.introspection.table_names(cursor):
-                    return False
-            raise
-        return True
-
-    if not database.run(look):
-        alias = database.alias
-        raise ConfigurationError(
-            f"The database {alias!r} has no tables of kombu_django: run "
-            f"manage.py migrate kombu_django --database {alias}; if a router says no to that, it "
-            f"has to say yes in allow_migrate for the database that has the queues"
-        )
 
 
 def _waiter(database: DjangoDatabase, options: DjangoOptions) -> Waiter:

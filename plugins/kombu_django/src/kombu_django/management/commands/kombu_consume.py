@@ -18,7 +18,9 @@ from kombu_django.commands import (
     FAILURES,
     add_database,
     alias_of,
+    at_least,
     consume,
+    said,
     until_told_to_stop,
 )
 from kombu_django.configuration import transport_options
@@ -35,10 +37,13 @@ class Command(BaseCommand):
         "same transaction when it returns: what the handler does to the database and the "
         "acknowledgement happen both or not at all, so the effect happens once. If it raises, all "
         "of it is rolled back and the message is rejected: it goes to the queue's dead letters if "
-        "there are any, and is lost otherwise; with --requeue it comes again, and so it does when "
-        "it was the database that failed (OperationalError, InterfaceError). The handler may "
-        "also settle the message itself, as with message.reject(). Run it several times for "
-        "speed. If it is killed, its messages come again after the lease."
+        "there are any, and IS LOST otherwise; with --requeue it comes again, and so it does when "
+        "it was the database that failed (OperationalError, InterfaceError). Failures are logged "
+        "and counted in the last line; the exit status is 0 nevertheless. The handler may also "
+        "settle the message itself, as with message.reject(). Run it several times for speed. "
+        "What it took ahead (--prefetch) waits until the handler has returned, so no other "
+        "consumer gets it meanwhile; when it is told to stop, that goes back at once. If it is "
+        "killed, all that it had comes again after the lease."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -58,7 +63,10 @@ class Command(BaseCommand):
             help="run the handler outside of a transaction, and acknowledge after it",
         )
         parser.add_argument(
-            "--prefetch", type=int, default=1, help="messages to take at once (%(default)s)"
+            "--prefetch",
+            type=at_least(0),
+            default=1,
+            help="messages to have at once, at most (%(default)s); 0: as many as there are",
         )
         parser.add_argument(
             "--until-empty", action="store_true", help="end when nothing comes any more"
@@ -90,7 +98,7 @@ class Command(BaseCommand):
                     until_empty=options["until_empty"],
                 )
         except KombuError as error:
-            raise CommandError(f"{type(error).__name__}: {error}") from error
+            raise said(error) from error
         self.stdout.write(f"{worker.handled} handled, {worker.failed} failed")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from kombu_django.commands import add_database, alias_of
+from kombu_django.commands import add_database, ready_alias
 from kombu_django.operations import purge
 from kombu_django.overview import overviews
 
@@ -29,7 +29,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        using = alias_of(options)
+        using = ready_alias(options)
         there = {one.name: one.ready for one in overviews(using)}
         unknown = [name for name in options["names"] if name not in there]
         if unknown:

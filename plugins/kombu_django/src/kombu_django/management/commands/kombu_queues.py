@@ -7,9 +7,9 @@ from argparse import ArgumentParser
 from dataclasses import asdict
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 
-from kombu_django.commands import add_database, alias_of
+from kombu_django.commands import add_database, ready_alias
 from kombu_django.overview import QueueOverview, overviews
 
 
@@ -30,8 +30,12 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print JSON, for programs")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        found = overviews(alias_of(options))
+        using = ready_alias(options)
+        found = overviews(using)
         if options["names"]:
+            unknown = sorted(set(options["names"]) - {one.name for one in found})
+            if unknown:
+                raise CommandError(f"There is no queue {', '.join(unknown)} in {using!r}")
             found = [one for one in found if one.name in options["names"]]
         if options["json"]:
             self.stdout.write(json.dumps([_as_dict(one) for one in found], indent=1))
