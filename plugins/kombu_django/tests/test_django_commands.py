@@ -17,7 +17,7 @@ from django.test import override_settings
 from kombu_core import Connection, Queue
 from kombu_core.testing.brokers import BrokerServer
 from kombu_core.testing.harness import fetch
-from kombu_django.checks import check_databases, check_settings
+from kombu_django.checks import check_databases, check_settings, check_sqlite
 from kombu_django.publishing import Outbox, publish
 from plugins.kombu_django.tests.configured import add_database, remove_database
 from plugins.kombu_django.tests.conftest import SQLITE
@@ -201,6 +201,9 @@ class TestChecks:
             ({"OPTION": {}}, ["E001"]),
             ({"OPTIONS": {"leese": 5}}, ["E002"]),
             ({"OPTIONS": {"lease": 0}}, ["E002"]),
+            ({"OPTIONS": []}, ["E002"]),
+            ({"DATABASES": {"default": 5}}, ["E002"]),
+            ({"DATABASES": []}, ["E003"]),
             ({"DATABASES": {"absent": {}}}, ["E003"]),
             ({"REDACT": "nowhere.nothing"}, ["E004"]),
             ({"REDACT": None}, []),
@@ -219,7 +222,21 @@ class TestChecks:
             call_command("check")
 
     def test_databases(self, alias: str) -> None:
-        advised = ["kombu_django.W003"] if django.VERSION < (5, 1) else []  # There is no such mode.
-        assert [message.id for message in check_databases([alias])] == advised
+        assert check_databases([alias]) == []
         found = [message.id for message in check_databases(["default"])]
         assert found == ["kombu_django.E008"]
+
+    def test_how_transactions_begin_on_sqlite_is_said_at_deployment(
+        self, alias: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        advised = [alias] if django.VERSION < (5, 1) else []  # There is no such mode.
+        assert [message.id for message in check_sqlite()] == ["kombu_django.W003"] * len(advised)
+        file = str(tmp_path / "plain.sqlite3")
+        add_database("plain", ENGINE="django.db.backends.sqlite3", NAME=file)
+        try:
+            call_command("migrate", database="plain")
+            assert "W003" not in "".join(capsys.readouterr())
+            call_command("check", deploy=True)
+            assert "W003) A transaction on 'plain'" in capsys.readouterr().err
+        finally:
+            remove_database("plain")

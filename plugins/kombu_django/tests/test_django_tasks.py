@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.management import call_command
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management import CommandError, call_command
 from django.db import connections, transaction
 from django.utils import timezone
 
@@ -19,7 +20,6 @@ from kombu_core import Connection
 from kombu_core.testing.brokers import BrokerServer
 from kombu_core.testing.harness import until
 from kombu_django.sharing import close_shared
-from kombu_django.task_backend import KombuBackend
 from kombu_django.task_framework import (
     TaskResultStatus,
     task_backends,
@@ -169,8 +169,51 @@ def test_a_killed_worker_has_its_task_done_by_another(tmp_path: Path) -> None:
     assert len(place.read_text().split()) == 2
 
 
-def test_a_wrong_configuration_is_reported() -> None:
-    options = {"URL": "nowhere", "PREFIXX": "x"}
-    found = KombuBackend("x", {"OPTIONS": options}).check()
-    assert sorted(message.id for message in found) == ["kombu_django.E006", "kombu_django.E007"]
+@pytest.mark.parametrize(
+    ("options", "id_", "name"),
+    [
+        ([], "E006", "OPTIONS"),
+        ({"URLL": "x"}, "E006", "URLL"),
+        ({"URL": "nowhere"}, "E007", "URL"),
+        ({"URL": "nope://"}, "E007", "nope"),
+        ({"URL": 5}, "E007", "URL"),
+        ({"RESULTS": "nope"}, "E009", "RESULTS"),
+        ({"RESULTS": []}, "E009", "RESULTS"),
+        ({"RESULT_EXPIRES": "a"}, "E010", "RESULT_EXPIRES"),
+        ({"PREFIX": 5}, "E011", "PREFIX"),
+        ({"TRANSPORT_OPTIONS": 5}, "E012", "TRANSPORT_OPTIONS"),
+        ({"TRANSPORT_OPTIONS": {"leese": 5}}, "E012", "leese"),
+    ],
+)
+def test_a_wrong_option_is_reported_and_refused(
+    options: Any, id_: str, name: str, token: str
+) -> None:
+    values = {"BACKEND": "kombu_django.task_backend.KombuBackend", "OPTIONS": options}
+    task_backends.settings[token] = values
+    try:
+        backend = task_backends[token]
+        (found,) = backend.check()
+        assert found.id == f"kombu_django.{id_}"
+        assert name in found.msg
+        for refused in (
+            lambda: add.using(backend=token).enqueue(1),
+            lambda: backend.get_result("x"),
+            backend.connect,
+        ):
+            with pytest.raises(ImproperlyConfigured, match=name):
+                refused()
+        with pytest.raises(CommandError, match=name):
+            work(token)
+    finally:
+        del task_backends.settings[token]
+
+
+def test_a_right_configuration_is_not_reported() -> None:
     assert not list(task_backends["default"].check())
+
+
+def test_a_wrong_queue_or_backend_is_an_error() -> None:
+    with pytest.raises(CommandError, match="no nothing"):
+        work("default", "--queue", "nothing")
+    with pytest.raises(CommandError, match="nowhere"):
+        work("nowhere")

@@ -236,7 +236,7 @@ class TestAddresses:
         with pytest.raises(UnroutableError) as caught:
             publish("x", token, using=alias)
         (note,) = caught.value.__notes__
-        assert f"Queue({token!r})(shared_connection()).declare()" in note
+        assert f"Queue({token!r})(shared_connection({alias!r})).declare()" in note
 
     def test_an_outbox_is_a_queue(self, alias: str, connection: Connection, token: str) -> None:
         outbox = Outbox(f"{token}-outbox", using=alias)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.apps import AppConfig
 from django.core import checks
 
-from kombu_django.checks import check_databases, check_settings
+from kombu_django.checks import check_databases, check_settings, check_sqlite, check_tasks
 
 
 class KombuConfig(AppConfig):
@@ -17,4 +17,7 @@ class KombuConfig(AppConfig):
 
     def ready(self) -> None:
         checks.register(check_settings)
+        checks.register(check_tasks)
         checks.register(check_databases, checks.Tags.database)
+        # Not with each migrate, which it does not concern.
+        checks.register(check_sqlite, deploy=True)

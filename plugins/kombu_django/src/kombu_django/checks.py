@@ -5,15 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
+import django
+from django.apps import apps
 from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage, Error
-from django.db import connections
+from django.db import connections, router
 
 from kombu_core.exceptions import ConfigurationError
 from kombu_core.options import parse_options
-from kombu_django.configuration import KNOWN, redaction
+from kombu_django.configuration import (
+    FRAMEWORK_MISSING,
+    KNOWN,
+    has_task_framework,
+    redaction,
+)
 from kombu_django.options import DjangoOptions
+from kombu_django.task_options import BACKEND, problems
 
 _OLDEST_MARIADB: Final = (10, 6)
 
@@ -38,7 +46,11 @@ def _unknown(found: Mapping[str, Any]) -> Iterator[CheckMessage]:
 
 def _options(found: Mapping[str, Any]) -> Iterator[CheckMessage]:
     places = {"KOMBU['OPTIONS']": found.get("OPTIONS", {})}
-    for alias, options in dict(found.get("DATABASES", {})).items():
+    databases = found.get("DATABASES", {})
+    if not isinstance(databases, Mapping):
+        yield Error("KOMBU['DATABASES'] has to be a dict of dicts", id="kombu_django.E003")
+        databases = {}
+    for alias, options in databases.items():
         places[f"KOMBU['DATABASES'][{alias!r}]"] = options
         if alias not in settings.DATABASES:
             yield Error(
@@ -46,6 +58,9 @@ def _options(found: Mapping[str, Any]) -> Iterator[CheckMessage]:
                 id="kombu_django.E003",
             )
     for place, options in places.items():
+        if not isinstance(options, Mapping):
+            yield Error(f"{place} has to be a dict", id="kombu_django.E002")
+            continue
         try:
             parse_options(DjangoOptions, options, source=place)
         except ConfigurationError as error:
@@ -62,13 +77,37 @@ def _redaction() -> Iterator[CheckMessage]:
         yield Error("KOMBU['REDACT'] cannot be called", id="kombu_django.E004")
 
 
+def check_tasks(**_: Any) -> list[CheckMessage]:
+    """Check the backends of tasks where the framework does not, not being an installed app."""
+    tasks = getattr(settings, "TASKS", {})
+    if django.VERSION >= (6, 0) or apps.is_installed("django_tasks"):
+        return []
+    found: list[CheckMessage] = []
+    for alias, values in tasks.items() if isinstance(tasks, Mapping) else ():
+        if isinstance(values, Mapping) and values.get("BACKEND") == BACKEND:
+            found += problems(alias, values.get("OPTIONS", {}))
+            if not has_task_framework():
+                found.append(
+                    Error(f"TASKS[{alias!r}]: {FRAMEWORK_MISSING}", id="kombu_django.E013")
+                )
+    return found
+
+
 def check_databases(databases: Iterable[str] | None = None, **_: Any) -> list[CheckMessage]:
     """Check the databases that `manage.py check --database ALIAS` names."""
     found: list[CheckMessage] = []
     for alias in databases or ():
         connection = connections[alias]
         if connection.vendor == "sqlite":
-            found += _sqlite(alias, connection)
+            if str(connection.settings_dict["NAME"]) == ":memory:":
+                found.append(
+                    Error(
+                        f"The database {alias!r} is in the memory of one connection: it has no "
+                        "queues",
+                        hint="Use one in a file, or memory:// as the transport.",
+                        id="kombu_django.E008",
+                    )
+                )
         elif connection.vendor == "mysql" and connection.mysql_is_mariadb:
             if tuple(connection.mysql_version)[:2] < _OLDEST_MARIADB:
                 found.append(
@@ -89,21 +128,26 @@ def check_databases(databases: Iterable[str] | None = None, **_: Any) -> list[Ch
     return found
 
 
-def _sqlite(alias: str, connection: Any) -> Iterator[CheckMessage]:
-    if connection.is_in_memory_db():
-        if str(connection.settings_dict["NAME"]) == ":memory:":
-            yield Error(
-                f"The database {alias!r} is in the memory of one connection: it has no queues",
-                hint="Use one in a file, or memory:// as the transport.",
-                id="kombu_django.E008",
+def check_sqlite(**_: Any) -> list[CheckMessage]:
+    """Check how transactions begin on SQLite; for `manage.py check --deploy`."""
+    found: list[CheckMessage] = []
+    for alias in connections.settings:
+        connection = connections[alias]
+        if (
+            connection.vendor != "sqlite"
+            or connection.is_in_memory_db()
+            or not router.allow_migrate(alias, "kombu_django")
+        ):
+            continue
+        mode = str(connection.settings_dict["OPTIONS"].get("transaction_mode") or "")
+        if mode.upper() not in ("IMMEDIATE", "EXCLUSIVE"):
+            found.append(
+                checks.Warning(
+                    f"A transaction on {alias!r} that reads before it publishes may fail with "
+                    "'database is locked'",
+                    hint="Set OPTIONS['transaction_mode'] to 'IMMEDIATE' in DATABASES (Django "
+                    "5.1), or write in a transaction before you read.",
+                    id="kombu_django.W003",
+                )
             )
-        return  # As in the tests of a project.
-    mode = str(connection.settings_dict["OPTIONS"].get("transaction_mode") or "")
-    if mode.upper() not in ("IMMEDIATE", "EXCLUSIVE"):
-        yield checks.Warning(
-            f"A transaction on {alias!r} that reads before it publishes may fail with "
-            "'database is locked'",
-            hint="Set OPTIONS['transaction_mode'] to 'IMMEDIATE' in DATABASES (Django 5.1), or "
-            "write in a transaction before you read.",
-            id="kombu_django.W003",
-        )
+    return found

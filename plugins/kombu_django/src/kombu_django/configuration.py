@@ -15,13 +15,21 @@ return value, or the tracebacks.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from typing import Any, Final
 
+import django
 from django.conf import settings
 from django.utils.module_loading import import_string
 
 #: What the names of the queues of tasks begin with.
 TASK_PREFIX: Final = "tasks."
+
+#: What to do before Django 6.0.
+FRAMEWORK_MISSING: Final = (
+    "Django before 6.0 has no Tasks framework: pip install django-tasks, and add 'django_tasks' to "
+    "INSTALLED_APPS"
+)
 
 KNOWN: Final = frozenset({"OPTIONS", "DATABASES", "REDACT"})
 
@@ -50,6 +58,11 @@ def redaction() -> Callable[[str, str], str] | None:
         return None
     made: Callable[[str, str], str] = import_string(found) if isinstance(found, str) else found
     return made
+
+
+def has_task_framework() -> bool:
+    """Tell whether Django's Tasks framework is installed, as part of Django or as a package."""
+    return django.VERSION >= (6, 0) or find_spec("django_tasks") is not None
 
 
 def task_queue(backend: str, name: str) -> str:

@@ -71,9 +71,10 @@ def publish(
         )
     except UnroutableError as error:
         if not error.envelope.exchange:
+            there = repr(using) if using else ""
             error.add_note(
                 "Declare the queue before: "
-                f"Queue({error.envelope.routing_key!r})(shared_connection()).declare()"
+                f"Queue({error.envelope.routing_key!r})(shared_connection({there})).declare()"
             )
         raise
 

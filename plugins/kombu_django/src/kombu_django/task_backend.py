@@ -26,14 +26,14 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, Final
 
-from django.core.checks import CheckMessage, Error
+from django.core.checks import CheckMessage
+from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, connections, router, transaction
 from django.utils import timezone
 
 from kombu_core.connection import Connection
 from kombu_core.entity import Queue
-from kombu_core.exceptions import KombuError
-from kombu_core.url import parse, scheme_of
+from kombu_core.url import parse
 from kombu_django.configuration import TASK_PREFIX, transport_options
 from kombu_django.models import TaskRecord
 from kombu_django.sharing import shared
@@ -43,6 +43,7 @@ from kombu_django.task_framework import (
     TaskResultStatus,
     task_enqueued,
 )
+from kombu_django.task_options import problems
 from kombu_django.task_results import TaskResults
 from kombu_django.transport import alias_of
 
@@ -50,7 +51,6 @@ from kombu_django.transport import alias_of
 _LOWEST: Final = -100
 _HIGHEST: Final = 100
 
-_OPTIONS: Final = frozenset({"URL", "TRANSPORT_OPTIONS", "PREFIX", "RESULTS", "RESULT_EXPIRES"})
 #: Seconds.
 _A_DAY: Final = 24 * 60 * 60.0
 
@@ -60,7 +60,11 @@ _known: Final[dict[tuple[str, str], Any]] = {}
 
 
 class KombuBackend(BaseTaskBackend):
-    """Enqueues tasks as messages. In a transaction on `django://`, as part of it."""
+    """Enqueues tasks as messages. In a transaction on `django://`, as part of it.
+
+    With a wrong option it can be made, so that `manage.py check` can say what is wrong; then it
+    enqueues nothing and connects to nothing.
+    """
 
     supports_defer = True
     supports_async_task = True
@@ -68,12 +72,21 @@ class KombuBackend(BaseTaskBackend):
 
     def __init__(self, alias: str, params: Mapping[str, Any]) -> None:
         super().__init__(alias, params)
+        given = params.get("OPTIONS", {})
+        self._problems = problems(alias, given)
+        # The framework's check asks backends that are wrong, too.
+        self.options: Mapping[str, Any] = {} if self._problems else given
         self.url: str = self.options.get("URL", "django://")
         self.prefix: str = self.options.get("PREFIX", TASK_PREFIX)
         self.on_django = self.url.startswith("django:")
         self._kept: bool | str = self.options.get("RESULTS", self.on_django)
         #: What the framework asks: whether results are kept.
         self.supports_get_result = self._kept is not False
+
+    def require_options(self) -> None:
+        """Raise ImproperlyConfigured if an option is wrong."""
+        if self._problems:
+            raise ImproperlyConfigured("; ".join(str(problem.msg) for problem in self._problems))
 
     @cached_property
     def results(self) -> TaskResults | None:
@@ -123,7 +136,12 @@ class KombuBackend(BaseTaskBackend):
         return Queue(f"{self.prefix}failed")
 
     def connect(self) -> Connection:
-        """Return a new connection to the broker."""
+        """Return a new connection to the broker.
+
+        Raises:
+            ImproperlyConfigured: An option of the backend is wrong.
+        """
+        self.require_options()
         given = self.options.get("TRANSPORT_OPTIONS", {})
         options = {**transport_options(""), **given} if self.on_django else given
         return Connection(self.url, transport_options=options)
@@ -134,7 +152,9 @@ class KombuBackend(BaseTaskBackend):
         Raises:
             KombuError: It could not be published.
             TypeError: An argument cannot be written as JSON.
+            ImproperlyConfigured: An option of the backend is wrong.
         """
+        self.require_options()
         self.validate_task(task)
         result = new_result(task, uuid.uuid4().hex, args, kwargs, self.alias)
         body = {"task": path_of(task), "args": result.args, "kwargs": result.kwargs}
@@ -181,45 +201,16 @@ class KombuBackend(BaseTaskBackend):
         Raises:
             TaskResultDoesNotExist: Nothing (any more).
             NotImplementedError: Results are not kept.
+            ImproperlyConfigured: An option of the backend is wrong.
         """
+        self.require_options()
         if self.results is None:
             return super().get_result(result_id)
         return self.results.get(str(result_id))
 
     def check(self, **kwargs: Any) -> list[CheckMessage]:
         """Return what is wrong with the settings; connects to nothing."""
-        found = list(super().check(**kwargs))
-        unknown = sorted(set(self.options) - _OPTIONS)
-        if unknown:
-            found.append(
-                Error(
-                    f"TASKS[{self.alias!r}] has unknown options: {', '.join(unknown)}",
-                    hint=f"It knows {', '.join(sorted(_OPTIONS))}.",
-                    id="kombu_django.E006",
-                )
-            )
-        try:
-            scheme_of(self.url)
-        except KombuError as error:
-            found.append(Error(f"TASKS[{self.alias!r}]: {error}", id="kombu_django.E007"))
-        if not (isinstance(self._kept, bool) or self._kept in connections.settings):
-            found.append(
-                Error(
-                    f"TASKS[{self.alias!r}]: RESULTS is {self._kept!r}, which DATABASES has not",
-                    hint="It is True, False or the alias of a database.",
-                    id="kombu_django.E009",
-                )
-            )
-        expires = self.options.get("RESULT_EXPIRES")
-        if expires is not None and not (isinstance(expires, int | float) and expires >= 0):
-            found.append(
-                Error(
-                    f"TASKS[{self.alias!r}]: RESULT_EXPIRES is {expires!r}, which is no number of "
-                    "seconds",
-                    id="kombu_django.E010",
-                )
-            )
-        return found
+        return [*super().check(**kwargs), *self._problems]
 
 
 def path_of(task: Any) -> str:

@@ -1,6 +1,17 @@
-"""Django's Tasks framework: of Django itself since 6.0, else of the package `django-tasks`."""
+"""Django's Tasks framework: of Django itself since 6.0, else of the package `django-tasks`.
+
+Raises:
+    ImproperlyConfigured: Neither is there; when this is imported.
+"""
 
 from __future__ import annotations
+
+from django.core.exceptions import ImproperlyConfigured
+
+from kombu_django.configuration import FRAMEWORK_MISSING, has_task_framework
+
+if not has_task_framework():
+    raise ImproperlyConfigured(FRAMEWORK_MISSING)
 
 try:
     from django.tasks import TaskContext, TaskResult, TaskResultStatus, task, task_backends

@@ -6,14 +6,21 @@ from argparse import ArgumentParser
 from importlib import import_module
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.module_loading import autodiscover_modules
 
 from kombu_core.exceptions import KombuError
-from kombu_django.commands import consume, until_told_to_stop
-from kombu_django.task_backend import KombuBackend
-from kombu_django.task_framework import task_backends
-from kombu_django.task_worker import TaskWorker
+from kombu_django.commands import consume, said, until_told_to_stop
+
+#: Why no task can be run here, or nothing.
+missing = ""
+try:
+    from kombu_django.task_backend import KombuBackend
+    from kombu_django.task_framework import task_backends
+    from kombu_django.task_worker import TaskWorker
+except ImproperlyConfigured as error:  # No Tasks framework; --help needs none.
+    missing = str(error)
 
 
 class Command(BaseCommand):
@@ -23,8 +30,10 @@ class Command(BaseCommand):
         "Run the tasks that were enqueued with a KombuBackend of TASKS, one at a time, the "
         "highest priority first, until SIGTERM or ^C; then the running task is finished. Known "
         "are the tasks in the modules `tasks` of all apps; what else a message names goes to the "
-        "queue PREFIXfailed. Run several for speed. If one is killed, its task runs again in "
-        "another one after the lease, so a task should be such that twice is once."
+        "queue tasks.failed (with PREFIX instead of `tasks.`, if it is set), and the worker logs "
+        "why. A task that raises is not run again. Run several for speed. If one is killed, its "
+        "task runs again in another one after the lease, so a task should be such that twice is "
+        "once."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -51,9 +60,18 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        backend = task_backends[options["backend"]]
-        if not isinstance(backend, KombuBackend):
-            raise CommandError(f"TASKS[{options['backend']!r}] is no KombuBackend")
+        if missing:
+            raise CommandError(missing)
+        try:
+            backend = task_backends[options["backend"]]
+            if not isinstance(backend, KombuBackend):
+                raise CommandError(f"TASKS[{options['backend']!r}] is no KombuBackend")
+            backend.require_options()
+        except ImproperlyConfigured as error:
+            raise CommandError(str(error)) from error
+        unknown = sorted(set(options["names"] or ()) - backend.queues) if backend.queues else []
+        if unknown:
+            raise CommandError(f"QUEUES of {options['backend']!r} has no {', '.join(unknown)}")
         autodiscover_modules("tasks")
         for module in options["modules"]:
             import_module(module)
@@ -74,5 +92,5 @@ class Command(BaseCommand):
                     until_empty=options["until_empty"],
                 )
         except KombuError as error:
-            raise CommandError(f"{type(error).__name__}: {error}") from error
+            raise said(error) from error
         self.stdout.write(f"{worker.handled} done, {worker.failed} failed")
