@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import tempfile
 import urllib.request
 from base64 import b64encode
 from collections.abc import Callable, Iterator
@@ -130,11 +131,21 @@ def test_channels_are_limited(open_connection: Open) -> None:
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with an authority (ca), a server's certificate and a client's, and keys."""
+def authority() -> Iterator[Path]:
+    """A directory with an authority (ca), a server's certificate and a client's, and keys.
+
+    The server's user reads them. pytest's own directories are for no other user: each run of it
+    sees to that, also for those of the others.
+    """
     if shutil.which("openssl") is None:
         pytest.skip("openssl makes the certificates")
-    place = tmp_path_factory.mktemp("tls")
+    with tempfile.TemporaryDirectory(prefix="kombu-tls-") as directory:
+        Path(directory).chmod(0o755)
+        _certify(Path(directory))
+        yield Path(directory)
+
+
+def _certify(place: Path) -> None:
 
     def openssl(command: str) -> None:
         subprocess.run(["openssl", *command.split()], cwd=place, check=True, capture_output=True)
@@ -149,11 +160,6 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
             f"-extfile ext -out {name}.pem"
         )
         (place / f"{name}.key").chmod(0o644)
-    for parent in (place, *place.parents):
-        if parent.stat().st_mode & 0o5 != 0o5 and parent.owner() != "root":
-            break
-        parent.chmod(parent.stat().st_mode | 0o5)
-    return place
 
 
 class SecureServer(RabbitMQServer):

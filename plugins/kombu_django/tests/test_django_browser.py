@@ -117,9 +117,10 @@ class Page:
 
     def click(self, css: str) -> None:
         """Click, and wait until another page is there."""
-        before = self.browser.find_element(By.TAG_NAME, "html")
+        before = self.browser.find_elements(By.TAG_NAME, "html")
         self.browser.find_element(By.CSS_SELECTOR, css).click()
-        until(lambda: self.browser.find_element(By.TAG_NAME, "html") != before, css)
+        # Between the two pages there is none for a moment.
+        until(lambda: self.browser.find_elements(By.TAG_NAME, "html") not in ([], before), css)
         until(lambda: self.browser.execute_script("return document.readyState") == "complete")
 
     def follow(self, text: str) -> None:

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -153,8 +154,10 @@ def test_a_relay_that_is_killed_loses_nothing(
                 time.sleep(random.uniform(0.5, 1.0))  # The moment of death.
                 process.kill()
         redis.kill()
-        with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
-            time.sleep(0.7)
+        with _running(command) as process:
+            lines = process.stderr
+            assert lines is not None
+            until(lambda: b"Moving" in lines.readline(), "its beginning", 30)
             redis.start()
             counted = until(lambda: _drained(url, options), "all is moved", 30)
             assert counted
@@ -197,6 +200,15 @@ def test_a_relay_survives_the_database(
                 stop.set()
                 thread.join()
         engine.dispose()
+
+
+@contextmanager
+def _running(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def _drained(url: str, options: dict[str, Any]) -> bool:
