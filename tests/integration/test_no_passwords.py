@@ -7,6 +7,7 @@ a connection holds, each error with all that it was raised from, each record tha
 from __future__ import annotations
 
 import logging
+import socket
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from itertools import product
@@ -65,7 +66,10 @@ def urls() -> Iterator[str]:
             yield form.format(scheme=scheme, password=QUOTED, host=HOST, port=PORT)
 
 
-PORT: Final = free_port()
+#: Bound and not listened at, so that no server of a later moment gets it.
+HELD: Final = socket.socket()
+HELD.bind((HOST, free_port()))
+PORT: Final[int] = HELD.getsockname()[1]
 URLS: Final = tuple(urls())
 
 
