@@ -269,22 +269,27 @@ class VirtualChannel(Closing, TopologyMethods):
             # The path of nearly every message.
             entry = self._ledger.pop(delivery_tag)
             if entry is not None:
-                self._acknowledge(self._transport.parts.session, {delivery_tag: entry})
+                session = self._transport.parts.session
+                try:
+                    session.acknowledge((entry[1].claim,))
+                except OperationalError:
+                    self._not_sent(session, {delivery_tag: entry})
+                    raise
                 return
         with Method(self) as parts:
             entries = self._ledger.take(delivery_tag, multiple)
             if self._tx is not None:
                 self._tx.settle(entries, self._tx.acks)
                 return
-            self._acknowledge(parts.session, entries)
+            try:
+                parts.session.acknowledge([claimed.claim for _, claimed in entries.values()])
+            except OperationalError:
+                self._not_sent(parts.session, entries)
+                raise
 
-    def _acknowledge(self, session: Session, entries: Mapping[int, Entry]) -> None:
-        try:
-            session.acknowledge([claimed.claim for _, claimed in entries.values()])
-        except OperationalError:
-            if session.is_joined:  # Else the session sends them yet.
-                self._ledger.put_back(entries)
-            raise
+    def _not_sent(self, session: Session, entries: Mapping[int, Entry]) -> None:
+        if session.is_joined:  # Else the session sends them yet.
+            self._ledger.put_back(entries)
 
     def basic_nack(self, delivery_tag: int, multiple: bool = False, requeue: bool = True) -> None:
         with Method(self) as parts:

@@ -83,16 +83,12 @@ class Database:
         """
 
         def all_or_nothing(connection: Connection) -> T:
-            is_begun = False
+            connection.exec_driver_sql(self._begin)
             try:
-                connection.exec_driver_sql(self._begin)
-                is_begun = True
                 result = work(connection)
                 connection.exec_driver_sql("COMMIT")
-            except BaseException as error:
-                # A signal may come right behind the first statement.
-                if is_begun or not isinstance(error, exc.SQLAlchemyError):
-                    _undo(connection)
+            except BaseException:
+                _undo(connection)
                 raise
             return result
 
@@ -131,7 +127,8 @@ class Database:
             except (exc.SQLAlchemyError, KombuError, Conflict, NotEmpty):
                 raise
             except BaseException:
-                # As a signal's, which may have come while an answer was on its way.
+                # As a signal's, which may have come while an answer was on its way, or between a
+                # BEGIN or a ROLLBACK and what follows it.
                 connection.invalidate()
                 raise
             finally:
@@ -199,10 +196,8 @@ def _undo(connection: Connection) -> None:
     try:
         if not connection.invalidated:
             connection.exec_driver_sql("ROLLBACK")
-    except BaseException as error:
+    except exc.SQLAlchemyError:
         connection.invalidate()
-        if not isinstance(error, exc.SQLAlchemyError):
-            raise
 
 
 def _close(connection: Connection) -> None:

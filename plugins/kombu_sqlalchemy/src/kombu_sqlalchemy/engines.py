@@ -99,10 +99,10 @@ def open_database(url: URL, options: SQLAlchemyOptions, connect_timeout: float) 
     try:
         if url.get_dialect().is_async:
             _fail(f"{url.drivername} is for asyncio; take a driver that is not")
-        engine = create_engine(
+        engine = _engine(
             url,
-            isolation_level="AUTOCOMMIT",
-            hide_parameters=True,
+            set_up,
+            {**arguments, **(options.connect_args or {})},
             poolclass=QueuePool,
             pool_size=options.pool_size,
             max_overflow=options.max_overflow,
@@ -110,17 +110,11 @@ def open_database(url: URL, options: SQLAlchemyOptions, connect_timeout: float) 
             pool_use_lifo=True,
             # Whoever begins a transaction here ends it.
             pool_reset_on_return=None,
-            connect_args={**arguments, **(options.connect_args or {})},
         )
     except (ImportError, exc.ArgumentError) as error:
         extra = _EXTRAS.get(getattr(error, "name", None) or "")
         hint = f"; pip install kombu-sqlalchemy[{extra}]" if extra else ""
         raise ConfigurationError(f"{url.drivername} cannot be used: {error}{hint}") from error
-
-    @event.listens_for(engine, "connect")
-    def connected(connection: Any, _: object) -> None:
-        set_up(connection)
-
     database = Database(
         engine,
         begin=_BEGIN[backend],
@@ -164,22 +158,23 @@ def patient_engine(engine: Engine, options: SQLAlchemyOptions) -> Engine:
     arguments, set_up = _SETTINGS[engine.url.get_backend_name()](options, _CONNECT_SECONDS)
     limits = ("read_timeout", "write_timeout")
     kept = {name: value for name, value in arguments.items() if name not in limits}
-    patient = create_engine(
-        engine.url,
-        isolation_level="AUTOCOMMIT",
-        hide_parameters=True,
-        poolclass=NullPool,
-        connect_args={**kept, **(options.connect_args or {})},
-    )
-
-    @event.listens_for(patient, "connect")
-    def connected(connection: Any, _: object) -> None:
-        set_up(connection)
-
-    return patient
+    arguments = {**kept, **(options.connect_args or {})}
+    return _engine(engine.url, set_up, arguments, poolclass=NullPool)
 
 
 _SetUp = Callable[[Any], None]
+
+
+def _engine(url: URL, set_up: _SetUp, arguments: dict[str, Any], **pool: Any) -> Engine:
+    engine = create_engine(
+        url, isolation_level="AUTOCOMMIT", hide_parameters=True, connect_args=arguments, **pool
+    )
+
+    @event.listens_for(engine, "connect")
+    def connected(connection: Any, _: object) -> None:
+        set_up(connection)
+
+    return engine
 
 
 def _postgresql(options: SQLAlchemyOptions, timeout: float) -> tuple[dict[str, Any], _SetUp]:

@@ -20,7 +20,7 @@ from kombu_core.message import Message
 from kombu_core.virtual.tables import micros
 from kombu_sqlalchemy.errors import is_missing_table
 from kombu_sqlalchemy.schema import CLOCKS, Tables
-from kombu_sqlalchemy.watching import HasConnection
+from kombu_sqlalchemy.watching import HasConnection, connection_of
 
 
 class Inbox:
@@ -53,7 +53,7 @@ class Inbox:
         message_id = message if isinstance(message, str) else message.properties.get("message_id")
         if not message_id:
             raise ConfigurationError("The message has no message_id by which it could be known")
-        connection = _connection(within)
+        connection = connection_of(within)
         values = f"(inbox, message_id, handled_at) VALUES (:inbox, :id, {_clock(connection)})"
         if connection.dialect.name in ("mysql", "mariadb"):
             statement = f"INSERT IGNORE INTO {self._table} {values}"
@@ -67,7 +67,7 @@ class Inbox:
 
         A message that comes again later than that is new.
         """
-        connection = _connection(within)
+        connection = connection_of(within)
         statement = (
             f"DELETE FROM {self._table} WHERE inbox = :inbox "
             f"AND handled_at < {_clock(connection)} - :age"
@@ -88,16 +88,6 @@ class Inbox:
                 f"The table {self._table} is not there. kombu_sqlalchemy.create_tables makes it in "
                 "this database; an Inbox takes the same prefix and schema as that"
             ) from error
-
-
-def _connection(within: Connection | HasConnection) -> Connection:
-    if isinstance(within, Connection):
-        return within
-    if not hasattr(within, "connection"):
-        raise ConfigurationError(
-            f"wanted is a Session or a Connection of SQLAlchemy, not {type(within).__name__}"
-        )
-    return within.connection()
 
 
 def _clock(connection: Connection) -> str:

@@ -16,7 +16,7 @@ from kombu_core.virtual.store import Batch, Claim, CommitResult, Conflict, Drop,
 from kombu_core.virtual.table_store import TableStore
 from kombu_sqlalchemy.database import Database
 from kombu_sqlalchemy.messages import Queries
-from kombu_sqlalchemy.watching import watch_of
+from kombu_sqlalchemy.watching import HasConnection, connection_of, watch_of
 
 #: PostgreSQL's values and SQLite's end at 1 GB, their way there a little earlier.
 MAX_BYTES: Final = 512 * 1024 * 1024
@@ -30,9 +30,9 @@ CAPABILITIES: Final = StoreCapabilities(
 class Joined(NamedTuple):
     """What a thread's commits are part of."""
 
-    #: Returns the connection of the application's transaction: of a session's present one, whose
-    #: savepoint begins when this is asked for.
-    find: Callable[[], Connection]
+    #: The application's. Its connection is looked for at each commit: a session may have begun
+    #: another transaction, or a savepoint, since the last one.
+    transaction: Connection | HasConnection
     #: Called at the end of a transaction with the claims that may be the session's still.
     give_back: Callable[[list[Claim]], object]
 
@@ -90,7 +90,7 @@ class SQLAlchemyStore(TableStore[Connection]):
 
     def _commit_joined(self, joined: Joined, batch: Batch) -> CommitResult:
         try:
-            connection = joined.find()
+            connection = connection_of(joined.transaction)
             self.queries.write_first(connection)
             result = self.apply(connection, batch)
         except Conflict:
@@ -117,7 +117,8 @@ class SQLAlchemyStore(TableStore[Connection]):
 
     def _refuse_to_wait(self) -> None:
         """Refuse what would wait for this thread's own transaction for ever."""
-        if self.joined is not None and self.queries.is_writing(self.joined.find()):
+        joined = self.joined
+        if joined is not None and self.queries.is_writing(connection_of(joined.transaction)):
             raise OperationalError(
                 "SQLite lets one transaction write at a time, and that is yours: declare, and "
                 "begin to consume, before it writes"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -27,7 +27,7 @@ from kombu_sqlalchemy.postgresql import PostgreSQLQueries
 from kombu_sqlalchemy.schema import Tables, check_tables, create_tables
 from kombu_sqlalchemy.sqlite import SQLiteQueries
 from kombu_sqlalchemy.store import MAX_BYTES, Joined, SQLAlchemyStore
-from kombu_sqlalchemy.watching import HasConnection
+from kombu_sqlalchemy.watching import HasConnection, connection_of
 
 logger = logging.getLogger(__name__)
 
@@ -88,15 +88,7 @@ class SQLAlchemyTransport(VirtualTransport):
     def joined(self, transaction: Connection | HasConnection) -> Iterator[None]:
         """Let this thread's commits be part of a transaction; see `kombu_sqlalchemy.joined`."""
         store = self.store
-        if not isinstance(transaction, Connection):
-            if not hasattr(transaction, "connection"):
-                raise ConfigurationError(
-                    f"{type(transaction).__name__} is no Session and no Connection of SQLAlchemy"
-                )
-            find = transaction.connection
-        else:
-            find = _same(transaction)
-        connection = find()
+        connection = connection_of(transaction)
         theirs, ours = connection.dialect.name, store.database.engine.dialect.name
         if theirs.replace("mariadb", "mysql") != ours.replace("mariadb", "mysql"):
             raise ConfigurationError(
@@ -106,7 +98,7 @@ class SQLAlchemyTransport(VirtualTransport):
         if before is None and not store.queries.is_writing(connection):
             # What was acknowledged before is no part of this transaction.
             self.parts.session.flush()
-        store.joined = Joined(find, self._give_back)
+        store.joined = Joined(transaction, self._give_back)
         try:
             yield
         finally:
@@ -183,10 +175,6 @@ def _create(database: Database, options: SQLAlchemyOptions) -> None:
             create(connection)
     finally:
         engine.dispose()
-
-
-def _same(connection: Connection) -> Callable[[], Connection]:
-    return lambda: connection
 
 
 def _glance(connection: Connection) -> int:

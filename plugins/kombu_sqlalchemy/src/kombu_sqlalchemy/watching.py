@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 
 from sqlalchemy import Connection, event
 
+from kombu_core.exceptions import ConfigurationError
 from kombu_core.virtual.store import Claim
 
 
@@ -17,6 +18,23 @@ class HasConnection(Protocol):
     def connection(self) -> Connection:
         """Return the connection of its transaction."""
         ...
+
+
+def connection_of(transaction: Connection | HasConnection) -> Connection:
+    """Return the connection of a transaction; of a session's present one, which may begin by that.
+
+    Raises:
+        ConfigurationError: It is neither a session nor a connection.
+    """
+    if isinstance(transaction, Connection):
+        return transaction
+    if not hasattr(transaction, "connection"):
+        name = type(transaction).__name__
+        raise ConfigurationError(
+            f"A transaction is wanted, not {name}: {name} is no Session and no Connection of "
+            "SQLAlchemy"
+        )
+    return transaction.connection()
 
 
 class Watch:
