@@ -104,8 +104,11 @@ class Database:
         connection = self._connect()
         try:
             yield connection
-        except exc.SQLAlchemyError as error:
-            raise self.translate(error) from error
+        except BaseException as error:
+            _raise_foreign(connection, error)
+            if isinstance(error, exc.SQLAlchemyError):
+                raise self.translate(error) from error
+            raise
         finally:
             self._give_back(connection)
 
@@ -124,12 +127,8 @@ class Database:
             try:
                 with turn(self._file if writes else None):
                     return work(connection)
-            except (exc.SQLAlchemyError, KombuError, Conflict, NotEmpty):
-                raise
-            except BaseException:
-                # As a signal's, which may have come while an answer was on its way, or between a
-                # BEGIN or a ROLLBACK and what follows it.
-                connection.invalidate()
+            except BaseException as error:
+                _raise_foreign(connection, error)
                 raise
             finally:
                 self._give_back(connection)
@@ -190,6 +189,21 @@ class Database:
         self.engine.dispose(close=False)
         for call in self._after_fork:
             call()
+
+
+def _raise_foreign(connection: Connection, error: BaseException) -> None:
+    """Give a connection up after what is no error of a statement's, as a signal's exception.
+
+    It may have come while an answer was on its way, or between a BEGIN or a ROLLBACK and what
+    follows it. SQLAlchemy wraps what a signal raises while a driver is at work: it is unwrapped.
+    """
+    if isinstance(error, exc.StatementError) and not isinstance(error, exc.DBAPIError):
+        # A value that a driver cannot send makes one of these two.
+        if error.orig is not None and not isinstance(error.orig, TypeError | ValueError):
+            connection.invalidate()
+            raise error.orig from None
+    elif not isinstance(error, exc.SQLAlchemyError | KombuError | Conflict | NotEmpty):
+        connection.invalidate()
 
 
 def _undo(connection: Connection) -> None:
