@@ -14,6 +14,7 @@ so that neither a container nor a driver is needed:
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import ssl
@@ -393,10 +394,19 @@ class MariaDBServer(PrivateServer):
     def url(self) -> str:
         return f"mysql://kombu:kombu@{LOOPBACK}:{self.port}/kombu"
 
+    @property
+    def _temporary(self) -> Path:
+        """Of its own: each that starts deletes the tables that it finds in such a directory."""
+        return self.directory / "tmp"
+
     def prepare(self) -> None:
         (self.directory / "init.sql").write_text(_MARIADB_INIT, encoding="utf-8")
         options = ["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]
-        command: list[str | Path] = [self._install_db, *options, f"--datadir={self.directory}/data"]
+        self._temporary.mkdir()
+        if self.user:
+            shutil.chown(self._temporary, self.user)
+        places = [f"--datadir={self.directory}/data", f"--tmpdir={self._temporary}"]
+        command: list[str | Path] = [self._install_db, *options, *places]
         run(command, user=self.user, log=self.log, timeout=60)
 
     def command(self) -> Sequence[str | Path]:
@@ -404,6 +414,7 @@ class MariaDBServer(PrivateServer):
         settings = {
             "datadir": f"{directory}/data",
             "socket": f"{directory}/mariadb.sock",
+            "tmpdir": str(self._temporary),
             "pid-file": f"{directory}/pid",
             "init-file": f"{directory}/init.sql",
             "bind-address": LOOPBACK,
